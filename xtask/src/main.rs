@@ -1,2 +1,29 @@
-//! Stub.
-fn main() {}
+//! The developers' commands: `cargo xtask <command>`.
+#![expect(clippy::disallowed_methods, reason = "a tool outside of the mesh's doors: it uses what any program uses")]
+
+mod generate;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The developers' commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the Rust code of the protobuf contracts anew
+    Gen {
+        /// Change nothing; fail when the code on disk is not what would be written
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Gen { check } => generate::run(check),
+    }
+}

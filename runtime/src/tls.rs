@@ -1,0 +1,151 @@
+//! TLS over the door's streams: TLS 1.3 and workload identities inside of the mesh, the machine's roots outside of it.
+//!
+//! Who a peer is, is decided in `verify`; which certificate is shown, in [`crate::identity`].
+
+mod verify;
+
+use std::io;
+use std::sync::Arc;
+
+use model::identity::SpiffeId;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::net::Stream;
+
+pub(crate) use verify::{ClientVerifier, ServerVerifier, provider, roots_of};
+
+/// A stream on which we were called.
+pub type Accepted = tokio_rustls::server::TlsStream<Stream>;
+/// A stream on which we call.
+pub type Connected = tokio_rustls::client::TlsStream<Stream>;
+
+/// Application protocols (RFC 7301), in the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alpn {
+    /// `http/1.1`
+    Http1,
+    /// `h2`
+    Http2,
+}
+
+impl Alpn {
+    /// The protocol's registered identification sequence.
+    #[must_use]
+    pub fn wire(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+}
+
+/// Shakes hands with a client. The identity is `None` only where the configuration lets strangers in (enrolment).
+///
+/// # Errors
+/// When the handshake fails: no certificate, one that is not of this mesh, one that has expired, a client that went away.
+pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<(Accepted, Option<SpiffeId>)> {
+    let stream = TlsAcceptor::from(config).accept(stream).await?;
+    let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = peer.map(verify::spiffe_id).transpose().map_err(io::Error::other)?;
+    Ok((stream, peer))
+}
+
+/// Shakes hands with a server inside of the mesh; whom it must prove to be is part of `config`.
+///
+/// # Errors
+/// When the handshake fails.
+pub async fn connect(stream: Stream, config: Arc<ClientConfig>) -> io::Result<Connected> {
+    // Inside of the mesh a server is known by its SPIFFE ID alone; the name is never looked at.
+    let name = ServerName::try_from("meshwork").map_err(io::Error::other)?;
+    TlsConnector::from(config).connect(name, stream).await
+}
+
+/// Shakes hands with a server outside of the mesh, verified under `name`.
+///
+/// # Errors
+/// When `name` is not a host name or the handshake fails.
+pub async fn connect_external(stream: Stream, config: Arc<ClientConfig>, name: &str) -> io::Result<Connected> {
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(config).connect(name, stream).await
+}
+
+/// The settings for servers outside of the mesh: TLS 1.2 and up, `roots_pem` or else the machine's roots.
+///
+/// # Errors
+/// When there is not one usable root.
+pub fn external(roots_pem: Option<&[u8]>, alpn: Alpn) -> io::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    match roots_pem {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no trusted root certificate was found"));
+    }
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.wire().to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// What [`tonic`] asks of a stream that it serves is the identity, which a request finds as an extension.
+impl tonic::transport::server::Connected for Served {
+    type ConnectInfo = Option<SpiffeId>;
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.peer.clone()
+    }
+}
+
+/// An accepted stream with its peer's identity, for servers of `tonic`.
+#[derive(Debug)]
+pub struct Served {
+    /// The stream.
+    pub stream: Accepted,
+    /// Who is at its other end; `None` for one who has yet to enrol.
+    pub peer: Option<SpiffeId>,
+}
+
+impl tokio::io::AsyncRead for Served {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl tokio::io::AsyncWrite for Served {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
