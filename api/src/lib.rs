@@ -2,7 +2,7 @@
 //! the nouns of `model`. No other crate knows protobuf's shapes beyond what it sends and receives.
 
 /// What roles and the control plane say to each other.
-#[allow(
+#[expect(
     missing_docs,
     clippy::all,
     clippy::allow_attributes,
@@ -14,7 +14,7 @@ pub mod control {
 }
 
 /// The broker's API.
-#[allow(
+#[expect(
     missing_docs,
     clippy::all,
     clippy::allow_attributes,
