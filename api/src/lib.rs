@@ -24,3 +24,5 @@ pub mod control {
 pub mod broker {
     include!("generated/meshwork.broker.v1.rs");
 }
+
+pub mod convert;

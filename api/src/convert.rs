@@ -1,0 +1,3 @@
+//! Conversions between the wire words and the nouns of `model`. Writing cannot fail; reading says which field is wrong.
+
+pub mod snapshot;
