@@ -1,6 +1,7 @@
 //! The developers' commands: `cargo xtask <command>`.
 #![expect(clippy::disallowed_methods, reason = "a tool outside of the mesh's doors: it uses what any program uses")]
 
+mod bench;
 mod generate;
 
 use clap::{Parser, Subcommand};
@@ -20,10 +21,23 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Measure Meshwork beside its peers
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
+    /// The gRPC server that stands behind the proxies in a benchmark
+    #[command(hide = true)]
+    BenchOrigin {
+        /// Where it listens
+        address: std::net::SocketAddr,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Gen { check } => generate::run(check),
+        Command::Bench { bench } => bench::run(&bench),
+        Command::BenchOrigin { address } => bench::serve_origin(address),
     }
 }

@@ -1,0 +1,127 @@
+//! The broker's role: its API stands behind an inbound pipeline and its deliveries go out through an outbound one, so that
+//! identity, authorization, retries, breakers and traces hold for messages as they hold for calls (DESIGN idea 2).
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use model::snapshot::Snapshot;
+use proxy::{AccessLog, DataPlane, Target};
+use runtime::drain::{self, Drain};
+use runtime::http::{Body, BoxFuture, Handler, SharedHandler};
+use runtime::metrics::Metrics;
+use tokio::sync::watch;
+
+use super::member::{self, Member};
+use super::ready::Ready;
+use super::Ground;
+
+/// How long requests and deliveries in progress may take at the end.
+const DRAIN_BOUND: Duration = Duration::from_secs(30);
+
+/// How a broker runs.
+#[derive(Debug)]
+pub struct Options {
+    /// How it becomes a member; the subject is the broker.
+    pub member: member::Options,
+    /// Where the mesh reaches it.
+    pub inbound: SocketAddr,
+    /// Where an operator reads its metrics and status, on loopback.
+    pub outbound: SocketAddr,
+}
+
+/// Runs until `stop`, then until its requests and deliveries have ended.
+///
+/// # Errors
+/// When it cannot become a member, cannot listen, or finds its log damaged.
+pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
+    let (ending, drain) = drain::channel();
+    let member = Member::join(options.member.clone(), &ground, &drain).await?;
+    let metrics = Metrics::default();
+    let entry = Arc::new(Entry::default());
+    let broker = broker::Broker::start(broker::Options {
+        mesh: options.member.mesh.clone(),
+        disk: ground.disk.clone(),
+        dir: options.member.data.join("log"),
+        place: ground.place(),
+        metrics: metrics.clone(),
+        caller: entry.clone(),
+        drain: drain.clone(),
+    })?;
+    let plane = Arc::new(start_plane(&options, &member, &ground, metrics, broker.handler(), &drain).await?);
+    entry.open(plane.caller());
+    let broker = Arc::new(broker);
+    let (_health, healthy) = watch::channel(control::client::Health { healthy: true, draining: false });
+    let (applying, serving) = (plane.clone(), broker.clone());
+    let mut version = member.follow(plane.inbound_address(), healthy, &drain, move |snapshot| {
+        let (plane, broker) = (applying.clone(), serving.clone());
+        async move { apply(&plane, &broker, snapshot).await }
+    });
+    if member::in_use(&mut version, &stop).await.is_ok() {
+        let addresses = [("inbound", plane.inbound_address()), ("outbound", plane.outbound_address())];
+        Ready::new("broker", &options.member.instance, addresses)
+            .tell(&*ground.disk, options.member.ready_file.as_deref())?;
+        stop.requested().await;
+    }
+    plane.stop_inbound().await;
+    plane.stop_outbound().await;
+    ending.drain(DRAIN_BOUND).await?;
+    Ok(())
+}
+
+async fn start_plane(
+    options: &Options,
+    member: &Member,
+    ground: &Ground,
+    metrics: Metrics,
+    api: SharedHandler,
+    drain: &Drain,
+) -> anyhow::Result<DataPlane> {
+    let plane = DataPlane::start(proxy::Options {
+        mesh: options.member.mesh.clone(),
+        subject: options.member.subject.clone(),
+        instance: options.member.instance.clone(),
+        identity: Some(member.identity.clone()),
+        lanes: ground.lanes("broker")?,
+        metrics,
+        access_log: AccessLog::from_switch(options.member.access_log),
+        outbound: Some(options.outbound),
+        inbound: Some(proxy::Inbound { listen: options.inbound, target: Target::Handler(api) }),
+        gateway: None,
+        drain: drain.clone(),
+    });
+    plane.await.context("the broker's data plane could not start")
+}
+
+/// Whole or not at all: what the data plane rejects, the broker is never told.
+async fn apply(plane: &DataPlane, broker: &broker::Broker, snapshot: Arc<Snapshot>) -> Result<(), String> {
+    let part = snapshot.broker.clone().ok_or("the snapshot has no part for the broker")?;
+    plane.apply(snapshot).await.map_err(|rejected| rejected.to_string())?;
+    broker.apply(Arc::new(part)).map_err(|error| error.to_string())
+}
+
+/// The way out for deliveries. The broker is started before its data plane, which serves the broker's API; so the way
+/// opens a moment later, and what comes before is refused like any endpoint that is not there yet.
+#[derive(Default)]
+struct Entry(OnceLock<SharedHandler>);
+
+impl Entry {
+    fn open(&self, way: SharedHandler) {
+        // It is opened once; a second time would change nothing.
+        let _ = self.0.set(way);
+    }
+}
+
+impl Handler for Entry {
+    fn call(&self, request: http::Request<Body>) -> BoxFuture<http::Response<Body>> {
+        match self.0.get() {
+            Some(way) => way.call(request),
+            None => Box::pin(async {
+                let mut response = http::Response::new(runtime::http::full("the data plane is starting"));
+                *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The control plane's role.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use control::{ControlPlane, token};
+use model::config::Config;
+use model::name::Name;
+use runtime::drain::{self, Drain};
+use runtime::metrics::Metrics;
+use storage::disk;
+
+use super::Ground;
+use super::ready::Ready;
+
+/// How long streams may take to end.
+const DRAIN_BOUND: Duration = Duration::from_secs(5);
+
+/// How a control plane runs.
+#[derive(Debug)]
+pub struct Options {
+    /// The mesh, proven.
+    pub config: Config,
+    /// The name under which it tells that it is ready.
+    pub instance: Name,
+    /// Where roles reach it.
+    pub listen: SocketAddr,
+    /// Where an operator reaches it, on loopback.
+    pub admin: Option<SocketAddr>,
+    /// What tokens are made and verified with.
+    pub token_secret: token::Secret,
+    /// How long a certificate holds.
+    pub certificate_life: Duration,
+    /// Its own folder.
+    pub data: PathBuf,
+    /// Where to write the ready file.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// The file in the control plane's folder that holds the mesh's roots in PEM, for whoever starts roles.
+pub const ROOTS_FILE: &str = "roots.pem";
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// When it cannot listen or its folder cannot be read.
+pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
+    let (ending, drain) = drain::channel();
+    ground.disk.create_dir_all(&options.data)?;
+    let plane = ControlPlane::start(control::Options {
+        config: options.config,
+        disk: ground.disk.clone(),
+        dir: options.data.clone(),
+        listen: options.listen,
+        admin: options.admin,
+        token_secret: options.token_secret,
+        certificate_life: options.certificate_life,
+        metrics: Metrics::default(),
+        drain: drain.clone(),
+    })
+    .await?;
+    disk::replace(&*ground.disk, &options.data.join(ROOTS_FILE), plane.roots_pem().as_bytes())?;
+    let addresses = [("control", Some(plane.address())), ("admin", plane.admin_address())];
+    Ready::new("control-plane", &options.instance, addresses).tell(&*ground.disk, options.ready_file.as_deref())?;
+    stop.requested().await;
+    ending.drain(DRAIN_BOUND).await?;
+    Ok(())
+}

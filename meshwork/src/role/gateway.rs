@@ -1,0 +1,69 @@
+//! The gateway: a data plane without an application, the door for clients from outside.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy::{AccessLog, DataPlane};
+use runtime::drain::{self, Drain};
+use runtime::metrics::Metrics;
+use tokio::sync::watch;
+
+use super::member::{self, Member};
+use super::ready::Ready;
+use super::Ground;
+
+/// How long requests in progress may take at the end.
+const DRAIN_BOUND: Duration = Duration::from_secs(30);
+
+/// How a gateway runs.
+#[derive(Debug)]
+pub struct Options {
+    /// How it becomes a member; the subject is a gateway.
+    pub member: member::Options,
+    /// Listens here instead of where the mesh file says.
+    pub listen: Option<SocketAddr>,
+    /// Where an operator reads its metrics and status, on loopback.
+    pub outbound: SocketAddr,
+}
+
+/// Runs until `stop`, then until its requests have ended.
+///
+/// # Errors
+/// When it cannot become a member or cannot listen.
+pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
+    let (ending, drain) = drain::channel();
+    let member = Member::join(options.member, &ground, &drain).await?;
+    let settings = member.options();
+    let plane = DataPlane::start(proxy::Options {
+        mesh: settings.mesh.clone(),
+        subject: settings.subject.clone(),
+        instance: settings.instance.clone(),
+        identity: Some(member.identity.clone()),
+        lanes: ground.lanes("gateway")?,
+        metrics: Metrics::default(),
+        access_log: AccessLog::from_switch(settings.access_log),
+        outbound: Some(options.outbound),
+        inbound: None,
+        gateway: options.listen,
+        drain: drain.clone(),
+    })
+    .await?;
+    let plane = Arc::new(plane);
+    // A gateway has no application: while it runs, it is well.
+    let (_health, healthy) = watch::channel(control::client::Health { healthy: true, draining: false });
+    let applying = plane.clone();
+    let mut version = member.follow(None, healthy, &drain, move |snapshot| {
+        let plane = applying.clone();
+        async move { plane.apply(snapshot).await.map_err(|rejected| rejected.to_string()) }
+    });
+    if member::in_use(&mut version, &stop).await.is_ok() {
+        let addresses = [("gateway", plane.gateway_address()), ("outbound", plane.outbound_address())];
+        Ready::new("gateway", &settings.instance, addresses).tell(&*ground.disk, settings.ready_file.as_deref())?;
+        stop.requested().await;
+    }
+    plane.stop_inbound().await;
+    plane.stop_outbound().await;
+    ending.drain(DRAIN_BOUND).await?;
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! What every role but the control plane has in common: it becomes a member of the mesh.
+//!
+//! It takes up the identity it kept or enrols for one, keeps it renewed, takes up the last good snapshot it kept, and from then
+//! on applies what the control plane sends, answers for each, and keeps what was good. With the control plane gone it
+//! works on with what it has.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use control::client::{self, Health, Hello, Session};
+use local::Local;
+use model::identity::{SpiffeId, Subject};
+use model::name::Name;
+use model::snapshot::Snapshot;
+use runtime::drain::Drain;
+use runtime::identity::Identity;
+use tokio::sync::watch;
+
+use super::Ground;
+
+/// How a role becomes a member.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The mesh.
+    pub mesh: Name,
+    /// Who the role is.
+    pub subject: Subject,
+    /// The instance's name, unique in the mesh.
+    pub instance: Name,
+    /// The subset of the service it belongs to.
+    pub subset: Option<Name>,
+    /// Where the mesh reaches this instance when that is not where it listens: behind an address translation, in a container.
+    pub advertise: Option<SocketAddr>,
+    /// The control plane, `host:port`.
+    pub control: String,
+    /// The mesh's roots in PEM.
+    pub roots_pem: String,
+    /// The token that was made for this instance.
+    pub token: String,
+    /// The role's own folder.
+    pub data: PathBuf,
+    /// Where to write the ready file.
+    pub ready_file: Option<PathBuf>,
+    /// Whether each request is logged, as one JSON line.
+    pub access_log: bool,
+}
+
+/// A member: its identity and what it keeps.
+#[derive(Debug)]
+pub struct Member {
+    options: Options,
+    /// Its identity, kept renewed.
+    pub identity: Identity,
+    local: Local,
+}
+
+/// Kept credentials that end sooner than this are not taken up again: enrolling anew is surer.
+const LIFE_LEFT_MIN: Duration = Duration::from_secs(30);
+
+impl Member {
+    /// Takes up the kept identity or enrols for one, and keeps it renewed until `drain`.
+    ///
+    /// # Errors
+    /// When the disk says no, or the control plane refuses the token. While the control plane cannot be reached it is asked again.
+    pub async fn join(options: Options, ground: &Ground, drain: &Drain) -> anyhow::Result<Self> {
+        let local = Local::open(ground.disk.clone(), &options.data)?;
+        let identity = match kept_identity(&local, &options) {
+            Some(identity) => identity,
+            None => enrol(&options, &local).await?,
+        };
+        let renewal = client::keep_renewed(options.control.clone(), identity.clone(), keeper(local.clone()), drain.clone());
+        drain.spawn(renewal);
+        Ok(Self { options, identity, local })
+    }
+
+    /// Applies the last good snapshot and from then on what the control plane sends. The receiver holds the version in use; 0: none yet.
+    ///
+    /// `inbound` is where the mesh reaches this instance.
+    pub fn follow<A, F>(&self, inbound: Option<SocketAddr>, health: watch::Receiver<Health>, drain: &Drain, apply: A) -> watch::Receiver<u64>
+    where
+        A: Fn(Arc<Snapshot>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let (version, in_use) = watch::channel(0);
+        let session = client::Options {
+            control: self.options.control.clone(),
+            identity: self.identity.clone(),
+            hello: Hello {
+                instance: self.options.instance.clone(),
+                subset: self.options.subset.clone(),
+                address: inbound.map(|bound| self.options.advertise.unwrap_or(bound)),
+            },
+            health,
+            drain: drain.clone(),
+        };
+        let local = self.local.clone();
+        let ending = drain.clone();
+        drain.spawn(async move {
+            take_up_kept(&local, &apply, &version).await;
+            let mut session = Session::start(session);
+            loop {
+                let offer = tokio::select! {
+                    offer = session.next() => offer,
+                    () = ending.requested() => None,
+                };
+                let Some(offer) = offer else { break };
+                let snapshot = Arc::new(offer.snapshot);
+                let outcome = apply(snapshot.clone()).await;
+                if outcome.is_ok() {
+                    keep(&local, &snapshot);
+                    version.send_replace(snapshot.version);
+                }
+                // The session may have ended meanwhile; the next one starts with a snapshot of its own.
+                let _ = offer.answer.send(outcome);
+            }
+        });
+        in_use
+    }
+
+    /// How this role became a member.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+}
+
+/// Waits until a snapshot is in use.
+///
+/// # Errors
+/// When the role ends before.
+pub async fn in_use(version: &mut watch::Receiver<u64>, drain: &Drain) -> anyhow::Result<()> {
+    tokio::select! {
+        outcome = version.wait_for(|version| *version > 0) => outcome.map(|_| ()).context("the session ended before its first snapshot"),
+        () = drain.requested() => anyhow::bail!("asked to end before the first snapshot"),
+    }
+}
+
+fn kept_identity(local: &Local, options: &Options) -> Option<Identity> {
+    let wanted = SpiffeId { mesh: options.mesh.clone(), subject: options.subject.clone() };
+    let credentials = match local.credentials() {
+        Ok(credentials) => credentials?,
+        Err(error) => {
+            tracing::warn!(%error, "the kept identity cannot be used; enrolling anew");
+            return None;
+        }
+    };
+    // A mesh that was made anew has another root: what was kept from the old one opens no door.
+    if credentials.roots_pem != options.roots_pem {
+        return None;
+    }
+    let identity = Identity::new(credentials).ok()?;
+    let current = identity.current();
+    let lives = current.not_after_s > runtime::clock::wall_s() + LIFE_LEFT_MIN.as_secs();
+    (current.id == wanted && lives).then_some(identity)
+}
+
+async fn enrol(options: &Options, local: &Local) -> anyhow::Result<Identity> {
+    let id = SpiffeId { mesh: options.mesh.clone(), subject: options.subject.clone() };
+    let credentials = client::enrol(&options.control, &options.roots_pem, &options.token, &id)
+        .await
+        .with_context(|| format!("{} could not enrol with the control plane at {}", options.instance, options.control))?;
+    let identity = Identity::new(credentials.clone())?;
+    local.keep_credentials(&credentials)?;
+    Ok(identity)
+}
+
+fn keeper(local: Local) -> impl Fn(&runtime::identity::Credentials) + Send + Sync + 'static {
+    move |credentials| {
+        if let Err(error) = local.keep_credentials(credentials) {
+            tracing::error!(%error, "the renewed identity could not be kept; a restart would enrol anew");
+        }
+    }
+}
+
+async fn take_up_kept<A, F>(local: &Local, apply: &A, version: &watch::Sender<u64>)
+where
+    A: Fn(Arc<Snapshot>) -> F,
+    F: Future<Output = Result<(), String>>,
+{
+    let snapshot = match local.snapshot() {
+        Ok(Some(snapshot)) => Arc::new(snapshot),
+        Ok(None) => return,
+        Err(error) => return tracing::error!(%error, "the last good snapshot cannot be used"),
+    };
+    match apply(snapshot.clone()).await {
+        Ok(()) => {
+            tracing::info!(revision = snapshot.revision, version = snapshot.version, "working on the last good snapshot");
+            version.send_replace(snapshot.version);
+        }
+        Err(why) => tracing::error!(why, "the last good snapshot was rejected"),
+    }
+}
+
+fn keep(local: &Local, snapshot: &Snapshot) {
+    if let Err(error) = local.keep_snapshot(snapshot) {
+        tracing::error!(%error, "the snapshot is in use but could not be kept; a restart would fall back to an older one");
+    }
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask bench broker`: 64 publishers of 1 KiB, each waiting for its acknowledgement, beside NATS JetStream.
+//!
+//! Both sides are driven alike: one connection, one outstanding message for each publisher, the next one sent when its
+//! acknowledgement has come. Ours goes the way of an application: through its sidecar, over mutual TLS, level `sync`.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use api::broker::queues_client::QueuesClient;
+use api::broker::stream_receipt::Outcome;
+use api::broker::{Event, SendRequest};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+
+use super::mesh::{self, Mesh};
+use super::nats::{self, Nats};
+use super::process::cpu_us;
+use super::{Bar, Comparison, Options, median};
+
+/// Publishers at a time.
+pub const PUBLISHERS: usize = 64;
+/// Bytes of a message.
+pub const MESSAGE_BYTES: usize = 1_024;
+
+const SYNC_ALWAYS: Bar = Bar::AtLeast(5.0);
+const DEFAULT: Bar = Bar::AtLeast(0.6);
+
+/// What a round gave.
+pub struct Round {
+    /// Acknowledged messages.
+    pub messages: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Runs all cases.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    mesh::build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(compare(options))
+}
+
+async fn compare(options: &Options) -> anyhow::Result<()> {
+    let mesh = Mesh::start("broker", MESH, &["broker", "publisher-0"])?;
+    let ours = (mesh.address("publisher-0", "outbound")?, vec![mesh.pid("broker"), mesh.pid("publisher-0")]);
+    let default = Nats::start("nats-default", nats::Sync::Default)?;
+    let always = Nats::start("nats-always", nats::Sync::Always)?;
+    let seconds = Duration::from_secs(u64::from(options.seconds));
+    let (mut rates, mut costs) = (vec![Vec::new(); 3], vec![Vec::new(); 3]);
+    for round in 0..=options.rounds {
+        for side in 0..3 {
+            let pids = [&ours.1, &default.pids, &always.pids][side];
+            let before = cpu_us(pids)?;
+            let done = match side {
+                0 => publish(ours.0, seconds, round).await?,
+                1 => default.publish(seconds).await?,
+                _ => always.publish(seconds).await?,
+            };
+            let (rate, cost) =
+                (done.messages as f64 / done.elapsed.as_secs_f64(), (cpu_us(pids)? - before) / done.messages as f64);
+            eprintln!(
+                "  round {round}: {:<16} {rate:>9.0} messages/s, {cost:>7.2} us/message",
+                ["meshwork", "nats default", "nats always"][side]
+            );
+            if round > 0 {
+                rates[side].push(rate);
+                costs[side].push(cost);
+            }
+        }
+    }
+    let rates: Vec<f64> = rates.into_iter().map(median).collect();
+    let costs: Vec<f64> = costs.into_iter().map(median).collect();
+    let case = "publish 1KiB, 64 publishers, sync";
+    options.tell(&Comparison::new(case, "messages/s", rates[0], ("nats sync always", rates[2]), SYNC_ALWAYS))?;
+    options.tell(&Comparison::new(case, "messages/s", rates[0], ("nats default, no sync", rates[1]), DEFAULT))?;
+    // There is no bar on the processor time yet; it is told because it says where the rest goes.
+    options.tell(&Comparison::new(
+        "publish, processor time",
+        "us/message",
+        costs[0],
+        ("nats default, no sync", costs[1]),
+        Bar::AtMost(f64::INFINITY),
+    ))
+}
+
+const MESH: &str = "mesh: bench\nservices:\n  publisher: {protocol: http, port: 1, publishes: [load]}\n  \
+                    consumer: {protocol: http, port: 1, consumes: [{queue: load}]}\nqueues:\n  load: {messages_max: 100000000}\n";
+
+async fn publish(sidecar: SocketAddr, bound: Duration, round: u32) -> anyhow::Result<Round> {
+    let channel = Endpoint::from_shared(format!("http://{sidecar}"))?
+        .origin("http://broker".parse()?)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(1 << 20)
+        .connect()
+        .await?;
+    let (requests, stream) = mpsc::channel(PUBLISHERS);
+    let data = Bytes::from(vec![b'x'; MESSAGE_BYTES]);
+    let mut next = 0u64;
+    let mut message = || {
+        next += 1;
+        let event =
+            Event { id: format!("{round}-{next}"), r#type: "bench".to_owned(), data: data.clone(), ..Event::default() };
+        SendRequest { queue: "load".to_owned(), event: Some(event) }
+    };
+    for _ in 0..PUBLISHERS {
+        requests.send(message()).await?;
+    }
+    let mut receipts = QueuesClient::new(channel).send_stream(ReceiverStream::new(stream)).await?.into_inner();
+    let start = Instant::now();
+    let mut messages = 0;
+    let mut outstanding = PUBLISHERS;
+    while outstanding > 0 {
+        let receipt = receipts.message().await?.ok_or_else(|| anyhow::anyhow!("the stream ended"))?;
+        match receipt.outcome {
+            Some(Outcome::Receipt(receipt)) if !receipt.duplicate => messages += 1,
+            other => anyhow::bail!("a message was not accepted: {other:?}"),
+        }
+        if start.elapsed() < bound {
+            requests.send(message()).await?;
+        } else {
+            outstanding -= 1;
+        }
+    }
+    Ok(Round { messages, elapsed: start.elapsed() })
+}
