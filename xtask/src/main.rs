@@ -3,6 +3,7 @@
 
 mod bench;
 mod generate;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,8 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Run seeds of the simulation
+    Sim(simulate::Options),
     /// The gRPC server that stands behind the proxies in a benchmark
     #[command(hide = true)]
     BenchOrigin {
@@ -37,6 +40,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Gen { check } => generate::run(check),
+        Command::Sim(options) => simulate::run(&options),
         Command::Bench { bench } => bench::run(&bench),
         Command::BenchOrigin { address } => bench::serve_origin(address),
     }

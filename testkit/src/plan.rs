@@ -1,0 +1,119 @@
+//! What a seed decides: how many orders are placed, and which faults come when.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The hosts that faults may hit. The client is the world outside and stays.
+pub const HOSTS: [&str; 8] =
+    ["control", "broker", "gateway", "orders-0", "stock-0", "stock-1", "shipping-0", "notifications-0"];
+
+/// Keys, each with its own sequence of orders.
+pub const KEYS: u32 = 4;
+
+/// Faults begin when the mesh carries traffic and have all ended by the end of this window.
+const FAULTS_FROM: Duration = Duration::from_secs(3);
+const FAULTS_WINDOW: Duration = Duration::from_secs(12);
+const FAULTS_MAX: u32 = 6;
+/// The longest that one fault lasts.
+const FAULT_MAX: Duration = Duration::from_secs(5);
+
+/// What one run does.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Orders for each key.
+    pub orders_per_key: u32,
+    /// From one order of a key to the next.
+    pub pause: Duration,
+    /// In the order in which they begin.
+    pub faults: Vec<Fault>,
+}
+
+/// One fault.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fault {
+    /// When it begins.
+    pub begins: Duration,
+    /// When it has ended.
+    pub ends: Duration,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// Kinds of fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The host stops in the middle of what it does and loses what it has not synced; at the end it starts anew.
+    Crash(&'static str),
+    /// Nothing passes between the two hosts.
+    Partition(&'static str, &'static str),
+    /// Everything between the two hosts takes this much longer.
+    Slow(&'static str, &'static str, Duration),
+}
+
+impl Plan {
+    /// Draws a plan.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut faults: Vec<Fault> = (0..random.u32(0..=FAULTS_MAX)).map(|_| draw_fault(&mut random)).collect();
+        faults.sort_by_key(|fault| fault.begins);
+        Self {
+            orders_per_key: random.u32(5..=15),
+            pause: Duration::from_millis(random.u64(50..=800)),
+            faults: without_overlapping_crashes(faults),
+        }
+    }
+
+    /// When the last fault has ended.
+    #[must_use]
+    pub fn healed(&self) -> Duration {
+        self.faults.iter().map(|fault| fault.ends).max().unwrap_or_default()
+    }
+}
+
+fn draw_fault(random: &mut fastrand::Rng) -> Fault {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let begins = FAULTS_FROM + Duration::from_millis(random.u64(0..millis(FAULTS_WINDOW)));
+    let ends = begins + Duration::from_millis(random.u64(100..millis(FAULT_MAX)));
+    let one = HOSTS[random.usize(0..HOSTS.len())];
+    let other = HOSTS[random.usize(0..HOSTS.len())];
+    let kind = match random.u32(0..10) {
+        _ if one == other => Kind::Crash(one),
+        0..5 => Kind::Crash(one),
+        5..8 => Kind::Partition(one, other),
+        _ => Kind::Slow(one, other, Duration::from_millis(random.u64(20..600))),
+    };
+    Fault { begins, ends, kind }
+}
+
+/// A host that is down cannot crash: of two crashes of one host that overlap, the later is left out.
+fn without_overlapping_crashes(faults: Vec<Fault>) -> Vec<Fault> {
+    let mut kept: Vec<Fault> = Vec::with_capacity(faults.len());
+    for fault in faults {
+        let overlaps = kept.iter().any(|k| k.kind == fault.kind && k.ends >= fault.begins);
+        if !overlaps {
+            kept.push(fault);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_plan() {
+        for seed in 0..200 {
+            let plan = Plan::draw(seed);
+            assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(seed)));
+            assert!(plan.faults.iter().all(|f| f.begins >= FAULTS_FROM && f.ends > f.begins));
+            assert!(plan.healed() <= FAULTS_FROM + FAULTS_WINDOW + FAULT_MAX);
+        }
+        let kinds: std::collections::BTreeSet<_> =
+            (0..200).flat_map(|s| Plan::draw(s).faults).map(|f| format!("{:?}", f.kind)[..4].to_owned()).collect();
+        assert_eq!(kinds.len(), 3, "crashes, partitions and slowness all come: {kinds:?}");
+    }
+}

@@ -1,0 +1,168 @@
+//! One run: a seed in, an outcome out.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use serde::Serialize;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::check;
+use crate::history::{Event, History};
+use crate::mesh::{GATEWAY_PORT, World};
+use crate::plan::{Fault, HOSTS, Kind, Plan};
+use crate::shop;
+use crate::trace::{NETWORK, Trace};
+
+/// The network's grain of time.
+const TICK: Duration = Duration::from_millis(1);
+/// The longest run, in simulated time; a run that is longer has a violation.
+const RUN_MAX: Duration = Duration::from_secs(240);
+/// How long after the last order was placed accepted orders may take to end.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What a run gave.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The same for every run of the seed.
+    pub hash: String,
+    /// How many lines the hash is of.
+    pub events: u64,
+    /// Orders the client saw accepted.
+    pub accepted: usize,
+    /// Answers that Meshwork gave in an application's stead.
+    pub refused: usize,
+    /// Messages handed to consumers, and how many of them again.
+    pub delivered: usize,
+    /// Deliveries beyond a message's first to a consumer.
+    pub redelivered: usize,
+    /// How long it took, in simulated milliseconds.
+    pub simulated_ms: u128,
+    /// The faults.
+    pub faults: Vec<Fault>,
+    /// What must not be; empty in a good run.
+    pub violations: Vec<String>,
+}
+
+/// Runs `seed`. With `logs`, the roles' own logs go to standard error.
+///
+/// # Errors
+/// When the simulation itself cannot run.
+pub fn run(seed: u64, logs: Option<&str>) -> anyhow::Result<Outcome> {
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    fastrand::seed(seed);
+    let _clocks = mad_turmoil::time::SimClocksGuard::init();
+    let trace = Trace::default();
+    start_tracing(&trace, logs)?;
+    let plan = Plan::draw(seed);
+    let history = History::default();
+    let mut sim = turmoil::Builder::new()
+        .tick_duration(TICK)
+        .simulation_duration(RUN_MAX)
+        .rng_seed(seed)
+        .min_message_latency(Duration::from_micros(200))
+        .max_message_latency(Duration::from_millis(5))
+        .tcp_capacity(1_024)
+        .build();
+    let world = World::prepare(&HOSTS, history.clone())?;
+    world.populate(&mut sim)?;
+    let gateway = SocketAddr::new(sim.lookup("gateway"), GATEWAY_PORT);
+    sim.client("client", shop::client(plan.clone(), gateway, history.clone(), PATIENCE));
+    let failure = drive(&mut sim, &plan, &world, seed);
+    Ok(outcome(seed, &plan, &history, &trace, sim.elapsed(), failure))
+}
+
+fn start_tracing(trace: &Trace, logs: Option<&str>) -> anyhow::Result<()> {
+    let network = Targets::new().with_target(NETWORK, LevelFilter::TRACE);
+    let logs = match logs {
+        Some(levels) => {
+            let targets: Targets = levels.parse()?;
+            Some(tracing_subscriber::fmt::layer().without_time().with_writer(std::io::stderr).with_filter(targets))
+        }
+        None => None,
+    };
+    tracing_subscriber::registry().with(trace.clone().with_filter(network)).with(logs).try_init()?;
+    Ok(())
+}
+
+/// Steps through time, and lets faults begin and end on the way.
+fn drive(sim: &mut turmoil::Sim<'_>, plan: &Plan, world: &World, seed: u64) -> Option<String> {
+    let mut begun = vec![false; plan.faults.len()];
+    let mut ended = vec![false; plan.faults.len()];
+    loop {
+        let now = sim.elapsed();
+        for (index, fault) in plan.faults.iter().enumerate() {
+            if !begun[index] && now >= fault.begins {
+                begun[index] = true;
+                begin(sim, &fault.kind, world, seed.wrapping_add(index as u64));
+            }
+            if !ended[index] && now >= fault.ends {
+                ended[index] = true;
+                end(sim, &fault.kind);
+            }
+        }
+        match sim.step() {
+            Ok(true) => return None,
+            Ok(false) => {}
+            Err(error) => return Some(format!("the run failed after {:?}: {error}", sim.elapsed())),
+        }
+    }
+}
+
+fn begin(sim: &mut turmoil::Sim<'_>, kind: &Kind, world: &World, seed: u64) {
+    match kind {
+        Kind::Crash(host) => {
+            sim.crash(*host);
+            world.disk(host).crash(seed);
+        }
+        Kind::Partition(a, b) => sim.partition(*a, *b),
+        Kind::Slow(a, b, latency) => sim.set_link_latency(*a, *b, *latency),
+    }
+}
+
+fn end(sim: &mut turmoil::Sim<'_>, kind: &Kind) {
+    match kind {
+        Kind::Crash(host) => sim.bounce(*host),
+        Kind::Partition(a, b) => sim.repair(*a, *b),
+        Kind::Slow(a, b, _) => sim.set_link_latency(*a, *b, Duration::from_millis(1)),
+    }
+}
+
+fn outcome(seed: u64, plan: &Plan, history: &History, trace: &Trace, elapsed: Duration, failure: Option<String>) -> Outcome {
+    let entries = history.entries();
+    for entry in &entries {
+        trace.line(format_args!("{entry:?}"));
+    }
+    let (hash, events) = trace.hash();
+    let count = |like: fn(&Event) -> bool| entries.iter().filter(|entry| like(&entry.event)).count();
+    let delivered = count(|event| matches!(event, Event::Delivered { .. }));
+    let firsts: std::collections::BTreeSet<_> = entries
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            Event::Delivered { consumer, message, .. } => Some((*consumer, message)),
+            _ => None,
+        })
+        .collect();
+    let mut violations = check::violations(&entries);
+    violations.extend(failure);
+    if count(|event| matches!(event, Event::Answered { status: 201, .. })) == 0 {
+        violations.push("no order was accepted".to_owned());
+    }
+    Outcome {
+        seed,
+        hash: format!("{hash:016x}"),
+        events,
+        accepted: count(|event| matches!(event, Event::Answered { status: 201, .. })),
+        refused: count(|event| matches!(event, Event::Answered { application: false, .. })),
+        delivered,
+        redelivered: delivered - firsts.len(),
+        simulated_ms: elapsed.as_millis(),
+        faults: plan.faults.clone(),
+        violations,
+    }
+}
