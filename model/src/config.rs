@@ -5,6 +5,8 @@
 pub mod check;
 pub mod document;
 pub mod finding;
+mod graph;
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,6 +15,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
+
+pub use check::{Checked, check, check_all};
+pub use finding::{Finding, Severity, render};
+pub use schema::schema;
 
 /// The name under which applications reach the broker; no service may take it.
 pub const BROKER: &str = "broker";

@@ -1,5 +1,9 @@
 //! The developers' commands: `cargo xtask <command>`.
-#![expect(clippy::disallowed_methods, reason = "a tool outside of the mesh's doors: it uses what any program uses")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a tool outside of the mesh's doors: it uses what any program uses"
+)]
 
 mod bench;
 mod generate;

@@ -53,9 +53,12 @@ pub struct Hello {
     /// Where its inbound listener is reached by the mesh, `ip:port`; empty for a gateway.
     #[prost(string, tag = "3")]
     pub address: ::prost::alloc::string::String,
-    /// Empty or the version of the snapshot it runs on, kept from an earlier life.
+    /// Empty or the version of the snapshot it runs on, also when that was kept from an earlier life.
     #[prost(uint64, tag = "4")]
     pub version: u64,
+    /// It carries traffic on that snapshot: after a restart of the control plane it can wait until the registry has refilled.
+    #[prost(bool, tag = "5")]
+    pub serving: bool,
 }
 /// Sent every second; three missing ones take the instance out of the registry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,1 +1,95 @@
-//! Stub.
+//! The mesh file as written → the mesh as proven, or everything that is wrong with it.
+//!
+//! Pure: a text goes in, a [`Config`] or findings come out. Files are read by the caller. Everything is looked at even when
+//! something was wrong before it: a part that could not be read stands in with its default until the end, where one
+//! error is enough for there to be no configuration.
+
+mod cycles;
+mod desk;
+mod merge;
+mod messaging;
+mod ports;
+mod route;
+mod service;
+mod traffic;
+
+use super::document;
+use super::finding::{Finding, Findings, Mistake, Place, Source, code};
+use super::{Config, Route};
+use crate::name::Name;
+use desk::Desk;
+
+/// Most files of one mesh.
+pub const FILES_MAX: usize = 64;
+
+/// A mesh that was proven.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The mesh.
+    pub config: Config,
+    /// What is allowed and probably not meant.
+    pub warnings: Vec<Finding>,
+}
+
+/// Checks the mesh in one file.
+///
+/// # Errors
+/// With all that is wrong, in the order of the file: at least one finding is an error, the others may be warnings.
+pub fn check(file: &str, text: &str) -> Result<Checked, Vec<Finding>> {
+    check_all(&[Source { name: file, text }])
+}
+
+/// Checks the mesh that several files describe together. A name is declared in one of them; `mesh` stands in at least one.
+///
+/// # Errors
+/// As [`check`], in the order of the files.
+pub fn check_all(sources: &[Source<'_>]) -> Result<Checked, Vec<Finding>> {
+    let mut findings = Findings::new(sources);
+    if sources.len() > FILES_MAX {
+        let message = format!("the mesh has {} files; at most {FILES_MAX} are read", sources.len());
+        findings.error(Place::default(), Mistake::new(code::TOO_LARGE, message));
+        return Err(findings.finish());
+    }
+    let documents: Vec<_> =
+        (0..).zip(sources).filter_map(|(file, source)| document::parse(*source, file, &mut findings)).collect();
+    if documents.len() < sources.len() {
+        // What the unreadable file declares is unknown, so every name that points into it would be a false finding.
+        return Err(findings.finish());
+    }
+    let mesh = merge::merge(&documents, &mut findings);
+    let mut desk = Desk::new(mesh, findings);
+    let config = prove(&mut desk);
+    let failed = desk.findings.has_error();
+    let found = desk.findings.finish();
+    match config {
+        Some(config) if !failed => Ok(Checked { config, warnings: found }),
+        _ => Err(found),
+    }
+}
+
+/// The mesh, with defaults in the place of what is wrong; `None` when it does not even have a name.
+fn prove(desk: &mut Desk<'_, '_>) -> Option<Config> {
+    let mesh = desk.mesh_name();
+    let services = service::services(desk);
+    let gateways = traffic::gateways(desk);
+    let mut routes = route::routes(desk, &services);
+    for name in services.keys() {
+        let own = routes.entry(name.clone()).or_default();
+        if own.last().is_none_or(|last| !last.matches.is_empty()) {
+            own.push(Route::plain(name));
+        }
+    }
+    let queues = messaging::queues(desk);
+    let topics = messaging::topics(desk);
+    let broker = messaging::broker(desk);
+    // A name stands in for one that is missing, so that the graph is looked at too.
+    let known = mesh.clone().or_else(|| Name::new("mesh").ok())?;
+    let config = Config { mesh: known, services, gateways, routes, queues, topics, broker };
+    messaging::unused(desk, &config);
+    ports::listeners(desk, &config);
+    cycles::cycles(desk, &config);
+    mesh.map(|_| config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -100,7 +100,6 @@ const MESSAGE_ROOM: usize = 256;
 
 impl Connection {
     async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        #[expect(clippy::disallowed_types, reason = "the peer's client stands outside of the mesh")]
         let stream = tokio::net::TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
