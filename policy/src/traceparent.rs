@@ -156,7 +156,8 @@ mod tests {
             let root = TraceParent::root(trace, span, sampled);
             let child = root.child(child);
             prop_assert_eq!(TraceParent::parse(&child.format()), Some(child));
-            prop_assert_eq!(child.to_string().as_bytes(), child.format());
+            let text = child.to_string();
+            prop_assert_eq!(text.as_bytes(), child.format());
             prop_assert_eq!((child.trace_id(), child.is_sampled()), (root.trace_id(), sampled));
         }
 
