@@ -1,0 +1,58 @@
+//! The roles' half: enrol for an identity, keep it renewed, and follow the control plane.
+//!
+//! ```text
+//! enrol ──► Identity ──► keep_renewed            (one task)
+//!                 └────► Session::start ──► next ──► Offer { snapshot, answer }
+//! ```
+//!
+//! A role loses nothing when the control plane is away: a session connects again for ever, and until it does the role works on
+//! what it has. These connections never go through the data plane, so that no breaker or limit of users' traffic stands between
+//! a role and its configuration (linkerd2#11156).
+
+mod backoff;
+mod connect;
+mod enrolment;
+mod renewal;
+mod session;
+
+pub use enrolment::enrol;
+pub(crate) use renewal::Life;
+pub use renewal::{keep_renewed, renew};
+pub use session::{Health, Hello, Offer, Options, Session};
+
+/// Why the control plane gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be reached, or not now: a later attempt may succeed.
+    #[error("the control plane at {control} cannot be reached: {why}")]
+    Unreachable {
+        /// Its address, as it was given.
+        control: String,
+        /// What happened.
+        why: String,
+    },
+    /// It said no: another attempt would end the same way.
+    #[error("the control plane refused: {0}")]
+    Refused(String),
+    /// The identity, the roots or what came back cannot be used.
+    #[error(transparent)]
+    Identity(#[from] runtime::identity::Error),
+}
+
+impl Error {
+    fn of(control: &str, status: &tonic::Status) -> Self {
+        use tonic::Code;
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
+                Self::Refused(status.message().to_owned())
+            }
+            _ => Self::Unreachable { control: control.to_owned(), why: status.message().to_owned() },
+        }
+    }
+
+    /// Whether a later attempt may succeed.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}

@@ -1,0 +1,211 @@
+//! The hub: the configuration in force, the registry and what each role was told, under one lock, with one bell that rings when
+//! a role's part may have changed.
+//!
+//! Streams (`serve::discovery`) and the admin API read and write here; nothing here knows about sockets or files.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use model::config::Config;
+use model::identity::Subject;
+use model::snapshot::Snapshot;
+use runtime::drain::Drain;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::cut::cut;
+use crate::registry::{self, Hello, Registry, Stream};
+use crate::sidecars::Sidecars;
+
+/// How often the silent are taken out.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(250);
+/// An expiry that comes later than this says that the control plane itself did not run.
+const SLEPT_MIN: Duration = Duration::from_secs(1);
+
+/// A configuration with its number; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Revision {
+    /// Grows by one with each configuration.
+    pub number: u64,
+    /// The configuration.
+    pub config: Arc<Config>,
+}
+
+/// The shared state of a control plane.
+#[derive(Debug)]
+pub struct Hub {
+    started: Instant,
+    // Until then roles that are running wait for their first snapshot; `None` when there is no earlier life to come back from.
+    refilled: Option<Instant>,
+    // One lock: every operation is short, does no I/O and needs more than one of the parts. It is never held across an await.
+    state: Mutex<State>,
+    bell: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    revision: Revision,
+    registry: Registry,
+    told: BTreeMap<Subject, Arc<Snapshot>>,
+    // The highest version that an instance of the subject has seen, also in an earlier life of the control plane.
+    versions: BTreeMap<Subject, u64>,
+    sidecars: Sidecars,
+}
+
+impl Hub {
+    /// A hub on `revision`. `restarted` says that an earlier life of this control plane may have told roles of instances that the
+    /// registry does not know yet.
+    #[must_use]
+    pub fn new(revision: Revision, restarted: bool) -> Arc<Self> {
+        let started = Instant::now();
+        let state = State {
+            revision,
+            registry: Registry::default(),
+            told: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            sidecars: Sidecars::default(),
+        };
+        Arc::new(Self {
+            started,
+            refilled: restarted.then_some(started + registry::REFILL),
+            state: Mutex::new(state),
+            bell: watch::Sender::new(()),
+        })
+    }
+
+    /// Rings when a role's part may have changed.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<()> {
+        self.bell.subscribe()
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.state().revision.clone()
+    }
+
+    /// Puts a configuration in force.
+    pub fn put(&self, revision: Revision) {
+        self.state().revision = revision;
+        self.bell.send_replace(());
+    }
+
+    /// When a role that is running on an earlier snapshot may be sent the first one of this life.
+    #[must_use]
+    pub fn refilled(&self) -> Option<Instant> {
+        self.refilled
+    }
+
+    /// An instance begins a stream. `version` is the one it runs on, 0 for none: what it is sent will be numbered above.
+    ///
+    /// # Errors
+    /// When its subject has too many instances.
+    pub fn hello(&self, subject: &Subject, hello: Hello, version: u64) -> Result<Stream, registry::Error> {
+        let mut state = self.state();
+        let stream = state.registry.hello(subject, hello, self.started.elapsed())?;
+        state.sidecars.begin(&stream);
+        let seen = state.versions.entry(subject.clone()).or_default();
+        if *seen < version {
+            *seen = version;
+            state.told.remove(subject);
+        }
+        drop(state);
+        self.bell.send_replace(());
+        Ok(stream)
+    }
+
+    /// An instance says how it is.
+    ///
+    /// # Errors
+    /// When another stream speaks for the instance now.
+    pub fn heartbeat(&self, stream: &Stream, healthy: bool, draining: bool) -> Result<(), registry::Error> {
+        if self.state().registry.heartbeat(stream, healthy, draining, self.started.elapsed())? {
+            self.bell.send_replace(());
+        }
+        Ok(())
+    }
+
+    /// A snapshot goes out on a stream.
+    pub fn sent(&self, stream: &Stream, snapshot: &Snapshot) {
+        self.state().sidecars.sent(stream, snapshot.version, snapshot.revision);
+    }
+
+    /// An instance says what became of a snapshot: taken up, or rejected for a reason.
+    pub fn answered(&self, stream: &Stream, version: u64, rejected: Option<&str>) {
+        self.state().sidecars.answered(stream, version, rejected);
+    }
+
+    /// A stream has ended.
+    pub fn ended(&self, stream: &Stream) {
+        let mut state = self.state();
+        state.registry.ended(stream);
+        state.sidecars.end(stream);
+    }
+
+    /// Whether `stream` still speaks for its instance.
+    #[must_use]
+    pub fn is_current(&self, stream: &Stream) -> bool {
+        self.state().registry.is_current(stream)
+    }
+
+    /// What `subject` is told now; `None`: the configuration does not declare it. All instances of a subject are told the same
+    /// under the same version, and a new version is new content.
+    #[must_use]
+    pub fn snapshot(&self, subject: &Subject) -> Option<Arc<Snapshot>> {
+        let mut state = self.state();
+        let State { revision, registry, told, versions, .. } = &mut *state;
+        let mut fresh = cut(&revision.config, revision.number, registry, subject)?;
+        if let Some(told) = told.get(subject) {
+            fresh.version = told.version;
+            if fresh == **told {
+                return Some(told.clone());
+            }
+        }
+        let version = versions.entry(subject.clone()).or_default();
+        *version += 1;
+        fresh.version = *version;
+        let fresh = Arc::new(fresh);
+        told.insert(subject.clone(), fresh.clone());
+        Some(fresh)
+    }
+
+    /// Looks at the registry and at what roles were told.
+    pub fn view<T>(&self, look: impl FnOnce(&Revision, &Registry, &Sidecars) -> T) -> T {
+        let state = self.state();
+        look(&state.revision, &state.registry, &state.sidecars)
+    }
+
+    /// Takes out silent instances until the drain.
+    pub async fn expire(self: Arc<Self>, drain: Drain) {
+        let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = drain.requested() => return,
+            }
+            self.expire_once(last.elapsed());
+            last = Instant::now();
+        }
+    }
+
+    fn expire_once(&self, since_last: Duration) {
+        let mut state = self.state();
+        // After a pause of its own (a suspended machine, no processor for long) the control plane has not read the
+        // heartbeats that were sent to it meanwhile.
+        if since_last > SLEPT_MIN {
+            state.registry.forgive(since_last);
+        }
+        if state.registry.expire(self.started.elapsed()) {
+            drop(state);
+            self.bell.send_replace(());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,94 @@
+//! The authority over gRPC: who may have a certificate. A token is good for the subject it was made for, a certificate for
+//! the subject in it; either way only while the mesh file declares that subject.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::control::authority_server::Authority as Wire;
+use api::control::{Certificate, EnrolRequest, RenewRequest};
+use model::config::Config;
+use model::config::Place;
+use model::identity::{SpiffeId, Subject};
+use runtime::clock;
+use tonic::{Request, Response, Status};
+
+use super::counters::Counters;
+use crate::authority::{self, Authority};
+use crate::hub::Hub;
+use crate::token::{self, Secret};
+
+/// Signs certificates for who may have them.
+#[derive(Debug)]
+pub(crate) struct Enrolment {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) secret: Secret,
+    pub(crate) life: Duration,
+    pub(crate) counters: Counters,
+}
+
+#[tonic::async_trait]
+impl Wire for Enrolment {
+    async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<Certificate>, Status> {
+        let EnrolRequest { token, csr_pem } = request.into_inner();
+        let signed = token::verify(&self.secret, &token, clock::wall_s())
+            .map_err(|why| Status::unauthenticated(why.to_string()))
+            .and_then(|claims| Ok((self.sign(&csr_pem, claims.subject.clone())?, claims)));
+        self.counters.count_certificate("enrol", signed.is_ok());
+        match &signed {
+            Ok((_, claims)) => tracing::info!(subject = %claims.subject, instance = %claims.instance, "enrolled"),
+            Err(status) => tracing::warn!(why = status.message(), "refused to enrol a role"),
+        }
+        signed.map(|(certificate, _)| Response::new(certificate))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
+        let SpiffeId { subject, .. } = super::peer(&request)?;
+        let signed = self.sign(&request.into_inner().csr_pem, subject.clone());
+        self.counters.count_certificate("renew", signed.is_ok());
+        match &signed {
+            Ok(certificate) => tracing::debug!(%subject, not_after_s = certificate.not_after_s, "renewed"),
+            Err(status) => tracing::warn!(%subject, why = status.message(), "refused to renew a certificate"),
+        }
+        signed.map(Response::new)
+    }
+}
+
+impl Enrolment {
+    fn sign(&self, csr_pem: &str, subject: Subject) -> Result<Certificate, Status> {
+        let config = self.hub.revision().config;
+        if !declares(&config, &subject) {
+            return Err(Status::permission_denied(format!("the mesh {} declares no {subject}", config.mesh)));
+        }
+        let id = SpiffeId { mesh: config.mesh.clone(), subject };
+        let signed = self.authority.sign_csr(csr_pem, &id, clock::wall_s(), self.life).map_err(status)?;
+        Ok(Certificate {
+            chain_pem: signed.chain_pem,
+            roots_pem: self.authority.roots_pem().to_owned(),
+            not_after_s: signed.not_after_s,
+        })
+    }
+}
+
+/// Whether the mesh has such a role. The control plane signs for itself and for nobody who claims to be it.
+fn declares(config: &Config, subject: &Subject) -> bool {
+    match subject {
+        Subject::Service(name) => {
+            config.services.get(name).is_some_and(|service| matches!(service.place, Place::Mesh(_)))
+        }
+        Subject::Gateway(name) => config.gateways.contains_key(name),
+        Subject::Broker => true,
+        Subject::ControlPlane => false,
+    }
+}
+
+fn status(error: authority::Error) -> Status {
+    match &error {
+        authority::Error::Request(_) => Status::invalid_argument(error.to_string()),
+        authority::Error::Name { .. } => Status::permission_denied(error.to_string()),
+        _ => {
+            tracing::error!(%error, "a certificate could not be signed");
+            Status::internal(error.to_string())
+        }
+    }
+}

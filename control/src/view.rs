@@ -1,0 +1,81 @@
+//! What an operator is shown of the registry and of the roles, as plain data.
+
+use std::net::SocketAddr;
+
+use model::name::Name;
+use serde::Serialize;
+
+use crate::hub::Hub;
+use crate::sidecars::{Numbers, Rejected};
+
+/// An instance that the registry knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Instance {
+    /// Who it is: `service/orders`.
+    pub subject: String,
+    /// Its name.
+    pub instance: Name,
+    /// The subset it belongs to.
+    pub subset: Option<Name>,
+    /// Where the mesh reaches it.
+    pub address: Option<SocketAddr>,
+    /// Whether others are told of it.
+    pub live: bool,
+    /// Its application answers.
+    pub healthy: bool,
+    /// It is about to end.
+    pub draining: bool,
+}
+
+/// A role that has a stream, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sidecar {
+    /// Who it is: `service/orders`.
+    pub subject: String,
+    /// Its name.
+    pub instance: Name,
+    /// The latest snapshot that was sent to it.
+    pub sent: Option<Numbers>,
+    /// What it runs on, as it said.
+    pub applied: Option<Numbers>,
+    /// What it rejected, until it takes up a later one.
+    pub rejected: Option<Rejected>,
+    /// Whether it runs on the latest, and that is of the revision in force.
+    pub converged: bool,
+}
+
+/// The instances, by subject and name.
+#[must_use]
+pub fn registry(hub: &Hub) -> Vec<Instance> {
+    hub.view(|_, registry, _| {
+        let shown = registry.instances().map(|(subject, name, instance)| Instance {
+            subject: subject.to_string(),
+            instance: name.clone(),
+            subset: instance.subset.clone(),
+            address: instance.address,
+            live: instance.is_live(),
+            healthy: instance.healthy,
+            draining: instance.draining,
+        });
+        shown.collect()
+    })
+}
+
+/// The roles that have a stream, by subject and name.
+#[must_use]
+pub fn sidecars(hub: &Hub) -> Vec<Sidecar> {
+    hub.view(|revision, registry, sidecars| {
+        let shown = registry.instances().filter_map(|(subject, name, _)| {
+            let progress = sidecars.of(subject, name)?;
+            Some(Sidecar {
+                subject: subject.to_string(),
+                instance: name.clone(),
+                sent: progress.sent(),
+                applied: progress.applied,
+                rejected: progress.rejected.clone(),
+                converged: progress.has_converged(revision.number),
+            })
+        });
+        shown.collect()
+    })
+}
