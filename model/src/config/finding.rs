@@ -134,7 +134,7 @@ impl<'a> Findings<'a> {
 
     /// The findings in the order of the files, each once, and at most [`FINDINGS_MAX`] of them and their count.
     pub(super) fn finish(mut self) -> Vec<Finding> {
-        self.gathered.sort_by(|one, other| order(one, other));
+        self.gathered.sort_by(order);
         // A node that is used again by an alias is read again.
         self.gathered.dedup();
         let found = self.gathered.len();

@@ -1,0 +1,101 @@
+//! Questions to the declared graph: who may reach whom, who sends what, and in which order services start.
+//!
+//! An edge of the graph is a permission (DESIGN ideas 1 and 2); cutting out what one sidecar is told is left to `control`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Config, Place, Source};
+use crate::identity::Subject;
+use crate::name::Name;
+
+impl Config {
+    /// The services to which requests for `service` go: the backends of its routes that have a weight, each once.
+    #[must_use]
+    pub fn backends_of(&self, service: &Name) -> BTreeSet<Name> {
+        let Some(routes) = self.routes.get(service) else {
+            // Without a route a service has the plain one, to itself.
+            return self.services.get_key_value(service).map(|(name, _)| name.clone()).into_iter().collect();
+        };
+        let backends = routes.iter().flat_map(|route| &route.backends);
+        backends.filter(|backend| backend.weight > 0).map(|backend| backend.service.clone()).collect()
+    }
+
+    /// The services that get requests because `service` calls: the backends of all that it calls.
+    #[must_use]
+    pub fn reached_from(&self, service: &Name) -> BTreeSet<Name> {
+        let calls = self.services.get(service).into_iter().flat_map(|service| &service.calls);
+        calls.flat_map(|called| self.backends_of(called)).collect()
+    }
+
+    /// Who may send requests to the instances of `service`: whoever names it, or a service with a route that leads to it.
+    ///
+    /// These are the services that call, the gateways with such a backend, and the broker where it pushes messages.
+    #[must_use]
+    pub fn callers_of(&self, service: &Name) -> BTreeSet<Subject> {
+        let names: Vec<&Name> = self.services.keys().filter(|name| self.backends_of(name).contains(service)).collect();
+        let mut callers = BTreeSet::new();
+        for (name, caller) in &self.services {
+            if names.iter().any(|called| caller.calls.contains(*called)) {
+                callers.insert(Subject::Service(name.clone()));
+            }
+        }
+        for (name, gateway) in &self.gateways {
+            if gateway.backends.iter().any(|backend| names.contains(&&backend.service)) {
+                callers.insert(Subject::Gateway(name.clone()));
+            }
+        }
+        let is_pushed =
+            |name: &&Name| self.services[*name].consumes.iter().any(|consumption| consumption.path.is_some());
+        if names.iter().any(is_pushed) {
+            callers.insert(Subject::Broker);
+        }
+        callers
+    }
+
+    /// Who may publish to the queue or topic `destination`.
+    #[must_use]
+    pub fn publishers_of(&self, destination: &Name) -> BTreeSet<Subject> {
+        let publishers = self.services.iter().filter(|(_, service)| service.publishes.contains(destination));
+        publishers.map(|(name, _)| Subject::Service(name.clone())).collect()
+    }
+
+    /// Who is served from the queue or topic `destination`.
+    #[must_use]
+    pub fn consumers_of(&self, destination: &Name) -> BTreeSet<Subject> {
+        let consumes = |source: &Source| match source {
+            Source::Queue(name) | Source::Topic(name) => name == destination,
+        };
+        let consumers = self.services.iter();
+        consumers
+            .filter(|(_, service)| service.consumes.iter().any(|consumption| consumes(&consumption.source)))
+            .map(|(name, _)| Subject::Service(name.clone()))
+            .collect()
+    }
+
+    /// The services inside of the mesh in waves: each stands behind all that it reaches by calls.
+    ///
+    /// A checked configuration has no cycle; if there were one, its services would be the last wave.
+    #[must_use]
+    pub fn start_order(&self) -> Vec<Vec<Name>> {
+        let inside =
+            |name: &Name| self.services.get(name).is_some_and(|service| matches!(service.place, Place::Mesh(_)));
+        let mut waiting: BTreeMap<&Name, BTreeSet<Name>> = self
+            .services
+            .keys()
+            .filter(|name| inside(name))
+            .map(|name| (name, self.reached_from(name).into_iter().filter(|callee| inside(callee)).collect()))
+            .collect();
+        let mut waves = Vec::new();
+        while !waiting.is_empty() {
+            let ready =
+                waiting.iter().filter(|(_, callees)| callees.iter().all(|callee| !waiting.contains_key(callee)));
+            let mut wave: Vec<Name> = ready.map(|(name, _)| (*name).clone()).collect();
+            if wave.is_empty() {
+                wave = waiting.keys().map(|name| (*name).clone()).collect();
+            }
+            waiting.retain(|name, _| !wave.contains(name));
+            waves.push(wave);
+        }
+        waves
+    }
+}
