@@ -111,13 +111,21 @@ fn name(host: &str) -> Result<Cow<'_, str>, Error> {
     if host.len() > HOST_LENGTH_MAX {
         return Err(Error::Long);
     }
-    if let Some(odd) = host.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))) {
-        return Err(Error::Character(odd));
+    let (mut upper, mut last) = (false, b'.');
+    for (index, byte) in host.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'A'..=b'Z' => upper = true,
+            b'.' if last == b'.' => return Err(Error::Label),
+            b'.' => {}
+            // Every byte before this one is ASCII, so a character begins here.
+            _ => return Err(Error::Character(host[index..].chars().next().unwrap_or_default())),
+        }
+        last = byte;
     }
-    if host.split('.').any(str::is_empty) {
+    if last == b'.' {
         return Err(Error::Label);
     }
-    let upper = host.bytes().any(|byte| byte.is_ascii_uppercase());
     Ok(if upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
 }
 

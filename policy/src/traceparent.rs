@@ -32,8 +32,8 @@ impl TraceParent {
         if !whole || head[2] != b'-' || head[35] != b'-' || head[52] != b'-' {
             return None;
         }
-        let trace = number(&head[3..35])?;
-        let span = u64::try_from(number(&head[36..52])?).ok()?;
+        let trace = u128::from(number(&head[3..19])?) << 64 | u128::from(number(&head[19..35])?);
+        let span = number(&head[36..52])?;
         let flags = u8::try_from(number(&head[53..])?).ok()?;
         (trace != 0 && span != 0).then_some(Self { trace, span, flags: flags & (SAMPLED | RANDOM) })
     }
@@ -75,8 +75,11 @@ impl TraceParent {
     pub fn format(self) -> [u8; LENGTH] {
         let mut text = [b'-'; LENGTH];
         write(&mut text[..2], 0);
-        write(&mut text[3..35], self.trace);
-        write(&mut text[36..52], self.span.into());
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the id")]
+        let (high, low) = ((self.trace >> 64) as u64, self.trace as u64);
+        write(&mut text[3..19], high);
+        write(&mut text[19..35], low);
+        write(&mut text[36..52], self.span);
         write(&mut text[53..], self.flags.into());
         text
     }
@@ -88,19 +91,19 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// Only lower-case digits are valid.
-fn number(digits: &[u8]) -> Option<u128> {
+/// At most sixteen digits; only lower-case ones are valid.
+fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0, |number, digit| {
         let value = match digit {
             b'0'..=b'9' => digit - b'0',
             b'a'..=b'f' => digit - b'a' + 10,
             _ => return None,
         };
-        Some(number << 4 | u128::from(value))
+        Some(number << 4 | u64::from(value))
     })
 }
 
-fn write(place: &mut [u8], mut number: u128) {
+fn write(place: &mut [u8], mut number: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for digit in place.iter_mut().rev() {
         *digit = DIGITS[(number & 0xf) as usize];

@@ -144,6 +144,10 @@ impl Fading {
     /// Which share of it is kept now, and what that is.
     fn read(&self, now: Tick) -> (f64, f64) {
         let nanos = f64::from_bits(self.nanos.load(Ordering::Relaxed));
+        // Most endpoints have no penalty, and what is nothing stays nothing.
+        if nanos == 0.0 {
+            return (0.0, 0.0);
+        }
         let age = self::nanos(now.since(Tick::from_nanos(self.at.load(Ordering::Relaxed)))) / self.decay_nanos;
         // For the small ages of a busy endpoint the first term of the series is exact to seven digits, and cheaper.
         let kept = if age < 1e-4 { 1.0 - age } else { (-age).exp() };
