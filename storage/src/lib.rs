@@ -4,3 +4,4 @@
 //! its own. What a record means, and when it may go, is its user's business.
 
 pub mod disk;
+pub mod log;
