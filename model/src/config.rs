@@ -1,6 +1,6 @@
 //! The configuration of a mesh, as proven: every name points somewhere, every bound is set, every default is filled in.
 //!
-//! Only [`check`] makes one, out of a [`document`]; nothing else in Meshwork accepts settings that were not checked.
+//! Only [`check()`] makes one, out of a [`document`]; nothing else in Meshwork accepts settings that were not checked.
 
 pub mod check;
 pub mod document;

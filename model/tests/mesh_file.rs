@@ -370,6 +370,26 @@ fn services_that_wait_for_each_other_are_found() {
 }
 
 #[test]
+fn chains_of_calls_are_looked_at_as_a_whole() {
+    let services = "mesh: m\nservices: {a: {calls: [b]}, b: {calls: [c]}, c: {calls: [d]}, d: {}}\nroutes:\n";
+    let retries = ["b", "c", "d"].map(|name| format!("- {{service: {name}, retry: {{on: [503]}}}}\n")).concat();
+    expect(&format!("{services}{retries}"), &["~6:23 retries-multiply"]);
+    let safe = ["b", "c", "d"].map(|name| format!("- {{service: {name}, retry: {{attempts: 9}}}}\n")).concat();
+    expect(&format!("{services}{safe}"), &[]);
+
+    let timeouts = "- {service: b, timeouts: {request: 1s}}\n- {service: c, timeouts: {request: 2s}}\n";
+    expect(&format!("{services}{timeouts}"), &["~4:36 timeout-order"]);
+    expect(&format!("{services}- {{service: b, timeouts: {{request: 1s}}}}"), &[]);
+}
+
+#[test]
+fn a_proven_mesh_survives_json() {
+    let config = shop();
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+}
+
+#[test]
 fn several_files_are_one_mesh() {
     let check_two = |one: &str, two: &str| {
         let sources = [Source { name: "one.yaml", text: one }, Source { name: "two.yaml", text: two }];

@@ -4,6 +4,7 @@
 //! something was wrong before it: a part that could not be read stands in with its default until the end, where one
 //! error is enough for there to be no configuration.
 
+mod chains;
 mod cycles;
 mod desk;
 mod merge;
@@ -90,5 +91,6 @@ fn prove(desk: &mut Desk<'_, '_>) -> Option<Config> {
     }
     ports::listeners(desk, &config);
     cycles::cycles(desk, &config);
+    chains::chains(desk, &config);
     mesh.map(|_| config)
 }

@@ -1,7 +1,7 @@
 //! The mesh file as written: its types, from which it is read and from which its JSON Schema is made.
 //!
 //! Nothing is judged here but form: keys, lists, mappings. What the words mean, and whether they fit together, is left to
-//! [`check`](super::check); so every scalar keeps its text and its place. The doc comment of a field is its description in the
+//! [`check`](mod@super::check); so every scalar keeps its text and its place. The doc comment of a field is its description in the
 //! schema: unit, range, default.
 
 mod later;

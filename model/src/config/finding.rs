@@ -1,11 +1,12 @@
 //! Findings: what is wrong with a mesh file, where, what was expected, and what was perhaps meant.
 //!
 //! A finding is for people ([`render()`]) and for programs (`Serialize`, with a `code` that does not change). Finding them is
-//! left to [`check`](super::check).
+//! left to [`check`](mod@super::check).
 
 mod render;
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -54,6 +55,19 @@ pub enum Severity {
     Error,
     /// It can, and will probably not do what was meant.
     Warning,
+}
+
+/// In one line, as compilers write it.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        let Self { file, line, column, code, message, .. } = self;
+        write!(f, "{file}:{line}:{column}: {severity}[{code}]: {message}")?;
+        self.nearest.as_ref().map_or(Ok(()), |near| write!(f, "; did you mean `{near}`?"))
+    }
 }
 
 /// The place of a node in the files of a mesh.
@@ -231,6 +245,8 @@ pub mod code {
     pub const NO_CONSUMER: &str = "no-consumer";
     /// A retry that its own conditions keep from happening.
     pub const RETRY_WITHOUT_EFFECT: &str = "retry-without-effect";
+    /// Retries of services along a chain of calls that multiply to many attempts.
+    pub const RETRIES_MULTIPLY: &str = "retries-multiply";
     /// A rule behind one that takes everything.
     pub const NEVER_REACHED: &str = "never-reached";
     /// Findings beyond those that are reported.

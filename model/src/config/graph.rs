@@ -77,25 +77,39 @@ impl Config {
     /// A checked configuration has no cycle; if there were one, its services would be the last wave.
     #[must_use]
     pub fn start_order(&self) -> Vec<Vec<Name>> {
-        let inside =
-            |name: &Name| self.services.get(name).is_some_and(|service| matches!(service.place, Place::Mesh(_)));
-        let mut waiting: BTreeMap<&Name, BTreeSet<Name>> = self
-            .services
-            .keys()
-            .filter(|name| inside(name))
-            .map(|name| (name, self.reached_from(name).into_iter().filter(|callee| inside(callee)).collect()))
-            .collect();
-        let mut waves = Vec::new();
-        while !waiting.is_empty() {
-            let ready =
-                waiting.iter().filter(|(_, callees)| callees.iter().all(|callee| !waiting.contains_key(callee)));
-            let mut wave: Vec<Name> = ready.map(|(name, _)| (*name).clone()).collect();
-            if wave.is_empty() {
-                wave = waiting.keys().map(|name| (*name).clone()).collect();
-            }
-            waiting.retain(|name, _| !wave.contains(name));
-            waves.push(wave);
+        let (mut waves, circling) = self.waves();
+        if !circling.is_empty() {
+            waves.push(circling);
         }
         waves
+    }
+
+    /// The waves, and the services that have none: those in a circle of calls, and those that call into one.
+    pub(super) fn waves(&self) -> (Vec<Vec<Name>>, Vec<Name>) {
+        let inside =
+            |name: &Name| self.services.get(name).is_some_and(|service| matches!(service.place, Place::Mesh(_)));
+        let mut callers: BTreeMap<Name, Vec<&Name>> = BTreeMap::new();
+        // For each service, how many of those that it reaches have not started.
+        let mut awaited: BTreeMap<&Name, usize> = BTreeMap::new();
+        for name in self.services.keys().filter(|name| inside(name)) {
+            let callees: Vec<_> = self.reached_from(name).into_iter().filter(|callee| inside(callee)).collect();
+            awaited.insert(name, callees.len());
+            for callee in callees {
+                callers.entry(callee).or_default().push(name);
+            }
+        }
+        let mut waves = Vec::new();
+        loop {
+            let ready: Vec<Name> =
+                awaited.iter().filter(|(_, left)| **left == 0).map(|(name, _)| (*name).clone()).collect();
+            awaited.retain(|_, left| *left > 0);
+            if ready.is_empty() {
+                return (waves, awaited.into_keys().cloned().collect());
+            }
+            for caller in ready.iter().filter_map(|started| callers.get(started)).flatten() {
+                awaited.entry(caller).and_modify(|left| *left -= 1);
+            }
+            waves.push(ready);
+        }
     }
 }

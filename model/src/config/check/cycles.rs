@@ -13,10 +13,11 @@ use crate::name::Name;
 pub(super) fn cycles(desk: &mut Desk<'_, '_>, config: &Config) {
     let edges: BTreeMap<&Name, BTreeSet<Name>> =
         config.services.keys().map(|name| (name, config.reached_from(name))).collect();
+    let circling: BTreeSet<Name> = config.waves().1.into_iter().collect();
     let mut reported: BTreeSet<Name> = BTreeSet::new();
     for (key, located) in desk.mesh.services.clone() {
         let Some((start, _)) = config.services.get_key_value(key.text()) else { continue };
-        if reported.contains(start) {
+        if reported.contains(start) || !circling.contains(start) {
             continue;
         }
         let Some(circle) = shortest_circle(&edges, start) else { continue };

@@ -16,12 +16,17 @@ pub(super) struct Desk<'d, 'a> {
     services: BTreeMap<&'d str, &'d Located<Service>>,
     /// Some `publishes` or `consumes` could not be followed, so nobody can say what is left unused.
     pub(super) lost_destination: bool,
+    /// What each queue and topic is.
+    destinations: BTreeMap<&'d str, &'static str>,
 }
 
 impl<'d, 'a> Desk<'d, 'a> {
     pub(super) fn new(mesh: Mesh<'d>, findings: Findings<'a>) -> Self {
         let services = mesh.services.iter().map(|(name, service)| (name.text(), *service)).collect();
-        Self { lost_destination: mesh.lost_services, mesh, findings, services }
+        let queues = mesh.queues.iter().map(|(name, _)| (name.text(), "queue"));
+        let topics = mesh.topics.iter().map(|(name, _)| (name.text(), "topic"));
+        let destinations = topics.chain(queues).collect();
+        Self { lost_destination: mesh.lost_services, mesh, findings, services, destinations }
     }
 
     pub(super) fn mesh_name(&mut self) -> Option<Name> {
@@ -115,7 +120,7 @@ impl<'d, 'a> Desk<'d, 'a> {
                 format!("`{text}` needs no permission to be called; `publishes` and `consumes` say what it is for");
             Mistake::new(code::RESERVED_NAME, message)
         } else {
-            let what = match self.destination_kind(text) {
+            let what = match self.destinations.get(text).copied() {
                 Some(kind) => {
                     format!("`{text}` is a {kind}, not a service; it belongs under `publishes` or `consumes`")
                 }
@@ -134,42 +139,25 @@ impl<'d, 'a> Desk<'d, 'a> {
             return None;
         }
         let text = reference.text();
-        let kind = self.destination_kind(text);
-        let fits = match wanted {
-            Wanted::Queue => kind == Some("queue"),
-            Wanted::Topic => kind == Some("topic"),
-            Wanted::Either => kind.is_some(),
-        };
-        if fits {
+        let kind = self.destinations.get(text).copied();
+        let words = wanted.words();
+        let fitting = |kind: &str| matches!(wanted, Wanted::Either) || kind == words;
+        if kind.is_some_and(fitting) {
             return Name::new(text).ok();
         }
         self.lost_destination = true;
         if self.mesh.lost_destinations {
             return None;
         }
-        let words = wanted.words();
         let what = match kind {
             Some(other) => format!("`{text}` is a {other}, not a {words}; write `{other}: {text}`"),
             None if self.services.contains_key(text) => format!("`{text}` is a service, not a {words}"),
             None => format!("there is no {words} `{text}`"),
         };
-        let queues = self.mesh.queues.iter().map(|(name, _)| name.text());
-        let topics = self.mesh.topics.iter().map(|(name, _)| name.text());
-        let known: Vec<_> = match wanted {
-            Wanted::Queue => queues.collect(),
-            Wanted::Topic => topics.collect(),
-            Wanted::Either => queues.chain(topics).collect(),
-        };
-        let mistake = self.points_nowhere(what, text, known.into_iter(), wanted.plural());
+        let known = self.destinations.iter().filter(|(_, kind)| fitting(kind)).map(|(name, _)| *name);
+        let mistake = self.points_nowhere(what, text, known, wanted.plural());
         self.error(reference.at, mistake.expected(format!("the name of a {words}")));
         None
-    }
-
-    fn destination_kind(&self, text: &str) -> Option<&'static str> {
-        if self.mesh.queues.iter().any(|(name, _)| name.text() == text) {
-            return Some("queue");
-        }
-        self.mesh.topics.iter().any(|(name, _)| name.text() == text).then_some("topic")
     }
 
     fn points_nowhere<'n>(

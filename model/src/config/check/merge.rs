@@ -101,9 +101,10 @@ fn once<T>(declared: &mut Vec<Declared<'_, T>>, what: &str, findings: &mut Findi
 
 /// A queue and a topic share one alphabet: `publishes` names either.
 fn apart(mesh: &Mesh<'_>, findings: &mut Findings<'_>) {
+    let queues: BTreeMap<_, _> = mesh.queues.iter().map(|(queue, _)| (queue.text(), queue.at)).collect();
     for (topic, _) in &mesh.topics {
-        if let Some((queue, _)) = mesh.queues.iter().find(|(queue, _)| queue.text() == topic.text()) {
-            let message = format!("`{}` is a queue's name already, in {}", topic.text(), findings.point(queue.at));
+        if let Some(queue) = queues.get(topic.text()) {
+            let message = format!("`{}` is a queue's name already, in {}", topic.text(), findings.point(*queue));
             let mistake = Mistake::new(code::NAME_TAKEN, message);
             findings.error(topic.at, mistake.expected("a name that is either a queue's or a topic's"));
         }

@@ -13,6 +13,9 @@ use crate::name::{self, Name};
 /// Methods that are not idempotent (RFC 9110 §9.2.2; RFC 5789 for PATCH).
 const NOT_IDEMPOTENT: [&str; 3] = ["POST", "PATCH", "CONNECT"];
 
+/// The name of [`Route::plain`].
+const PLAIN_NAME: &str = "default";
+
 pub(super) fn routes(desk: &mut Desk<'_, '_>, services: &BTreeMap<Name, Service>) -> BTreeMap<Name, Vec<Route>> {
     let declared = desk.mesh.routes.clone();
     let mut proven: BTreeMap<Name, Vec<Route>> = BTreeMap::new();
@@ -64,14 +67,20 @@ fn route(
 }
 
 fn route_name(desk: &mut Desk<'_, '_>, written: &document::Route, earlier: &[Route]) -> String {
-    let number = earlier.len() + 1;
-    let Some(scalar) = &written.name else { return format!("route-{number}") };
-    let Some(name) = desk.read(scalar) else { return format!("route-{number}") };
-    if earlier.iter().any(|route| route.name == name.as_str()) {
+    let taken = |name: &str| earlier.iter().any(|route| route.name == name);
+    let Some(name) = written.name.as_ref().and_then(|scalar| Some((scalar.at, desk.read(scalar)?))) else {
+        let numbers = earlier.len() + 1..;
+        return numbers.map(|number| format!("route-{number}")).find(|name| !taken(name)).unwrap_or_default();
+    };
+    let (at, name) = (name.0, name.1.as_str().to_owned());
+    if taken(&name) {
         let message = format!("another route of this service is called `{name}`");
-        desk.error(scalar.at, Mistake::new(code::NAME_TAKEN, message));
+        desk.error(at, Mistake::new(code::NAME_TAKEN, message));
+    } else if name == PLAIN_NAME && written.matches.is_some() {
+        let message = format!("`{name}` is the route that takes what no other matches");
+        desk.error(at, Mistake::new(code::RESERVED_NAME, message).expected("another name"));
     }
-    name.as_str().to_owned()
+    name
 }
 
 fn backends(desk: &mut Desk<'_, '_>, written: Option<&Located<Vec<Located<document::Backend>>>>) -> Vec<Backend> {

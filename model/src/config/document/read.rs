@@ -3,7 +3,7 @@
 //! serde's derived code gives up on the first error it meets. So errors do not get to it: what can be wrong stands in a
 //! [`Located`] or a [`Scalar`](super::scalar::Scalar), and those two, when they meet something that they cannot hold, report it
 //! here and hold nothing. An unknown key is found by the list of fields that derived code hands to its deserializer.
-//! What a scalar's text means is left to its kind and to [`check`](crate::config::check).
+//! What a scalar's text means is left to its kind and to [`check`](mod@crate::config::check).
 
 use std::cell::RefCell;
 use std::fmt;
