@@ -19,6 +19,8 @@ use time::OffsetDateTime;
 
 /// The authority's file: the key, then the root, in PEM.
 const FILE: &str = "authority.pem";
+/// Longest file that is taken for an authority, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1_024;
 /// How long a root holds.
 const ROOT_LIFE: Duration = Duration::from_hours(10 * 365 * 24);
 /// How far back a certificate begins, for roles whose clocks are behind.
@@ -109,7 +111,7 @@ impl Authority {
     /// As the disk says, or when what is kept there is not an authority of `mesh`.
     pub fn load_or_create(disk: &dyn Disk, dir: &Path, mesh: &Name) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        match disk.read_whole(&path) {
+        match disk::read_whole(disk, &path, FILE_BYTES_MAX) {
             Ok(pem) => {
                 let kept = |why| Error::Kept { path: path.clone(), why };
                 let pem = String::from_utf8(pem).map_err(|_| kept("it is not text".to_owned()))?;
@@ -117,7 +119,7 @@ impl Authority {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let authority = Self::create(mesh, runtime::clock::wall_s())?;
-                disk::replace(disk, &path, authority.to_pem().as_bytes())?;
+                disk::replace_private(disk, &path, authority.to_pem().as_bytes())?;
                 Ok(authority)
             }
             Err(error) => Err(error.into()),
@@ -219,3 +221,6 @@ fn serial() -> Result<SerialNumber, Error> {
     serial[0] = (serial[0] & 0x7f) | 0x40;
     Ok(SerialNumber::from_slice(&serial))
 }
+
+#[cfg(test)]
+mod tests;

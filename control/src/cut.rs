@@ -94,11 +94,7 @@ fn routes_of(config: &Config, name: &Name) -> Vec<Route> {
 }
 
 fn inbound_of(config: &Config, name: &Name, service: &Service) -> InboundPart {
-    InboundPart {
-        protocol: service.protocol,
-        callers: config.callers_of(name),
-        limits: service.inbound.clone(),
-    }
+    InboundPart { protocol: service.protocol, callers: config.callers_of(name), limits: service.inbound.clone() }
 }
 
 /// The broker, for who sends to it or is served from it.
@@ -138,11 +134,7 @@ fn pushed_to(config: &Config) -> BTreeSet<Name> {
 }
 
 fn gateway_part(gateway: &config::Gateway) -> GatewayPart {
-    GatewayPart {
-        listen: gateway.listen,
-        backends: gateway.backends.clone(),
-        body_bytes_max: gateway.body_bytes_max,
-    }
+    GatewayPart { listen: gateway.listen, backends: gateway.backends.clone(), body_bytes_max: gateway.body_bytes_max }
 }
 
 fn broker_part(config: &Config) -> BrokerPart {

@@ -106,6 +106,7 @@ impl ControlPlane {
         }
         let mesh = config.mesh.clone();
         disk.create_dir_all(&dir)?;
+        let lock = disk.lock(&dir)?;
         let authority = Arc::new(Authority::load_or_create(&*disk, &dir, &mesh)?);
         let own = Identity::new(own_credentials(&authority, certificate_life)?)?;
         let counters = Counters::register(&metrics);
@@ -126,7 +127,12 @@ impl ControlPlane {
             counters: counters.clone(),
         };
         let discovery = Discovery::new(hub.clone(), counters, drain.clone());
-        drain.spawn(serve(door, settings.clone(), enrolment, discovery, drain.clone()));
+        let served = serve(door, settings.clone(), enrolment, discovery, drain.clone());
+        drain.spawn(async move {
+            served.await;
+            // The folder is this control plane's until nobody can ask it for anything.
+            drop(lock);
+        });
         drain.spawn(hub.clone().expire(drain.clone()));
         drain.spawn(keep_renewed(own, authority.clone(), certificate_life, settings, drain.clone()));
         Ok(Self { address, admin_address, authority, publisher })

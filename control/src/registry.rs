@@ -87,7 +87,8 @@ impl Registry {
         let instances = self.instances.entry(subject.clone()).or_default();
         let Hello { instance, subset, address } = hello;
         let known = instances.get(&instance).filter(|known| known.address == address && known.subset == subset);
-        let (healthy, draining) = known.map_or((false, false), |known| (known.healthy && !known.silent, known.draining));
+        let (healthy, draining) =
+            known.map_or((false, false), |known| (known.healthy && !known.silent, known.draining));
         if !instances.contains_key(&instance) && instances.len() >= INSTANCES_MAX {
             return Err(Error::Full);
         }
@@ -269,15 +270,60 @@ mod tests {
     #[test]
     fn who_lives() {
         let stories: [(&str, Vec<(u64, Step, &str)>); 9] = [
-            ("a hello is no health", vec![(0, Begin("a"), ""), (1, Beat("a"), "a"), (2, Sick("a"), ""), (3, Beat("a"), "a")]),
+            (
+                "a hello is no health",
+                vec![(0, Begin("a"), ""), (1, Beat("a"), "a"), (2, Sick("a"), ""), (3, Beat("a"), "a")],
+            ),
             ("two", vec![(0, Begin("b"), ""), (0, Beat("b"), "b"), (1, Begin("a"), "b"), (1, Beat("a"), "ab")]),
             ("three are missing", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (30, Pause, "a")]),
-            ("out and back", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (0, Begin("b"), "a"), (31, Beat("b"), "b"), (40, Beat("a"), "ab")]),
-            ("an end is grace", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (5, End("a"), "a"), (30, Begin("b"), "a"), (31, Beat("b"), "b")]),
-            ("a drained end is none", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (5, Draining("a"), ""), (6, End("a"), "")]),
-            ("a reconnect does not flicker", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (5, End("a"), "a"), (9, Begin("a"), "a"), (10, Beat("a"), "a")]),
-            ("a return after silence begins anew", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (0, Begin("b"), "a"), (40, Begin("a"), ""), (41, Beat("a"), "a")]),
-            ("own sleep is nobody's fault", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (90, Pause, "a"), (110, Beat("a"), "a")]),
+            (
+                "out and back",
+                vec![
+                    (0, Begin("a"), ""),
+                    (0, Beat("a"), "a"),
+                    (0, Begin("b"), "a"),
+                    (31, Beat("b"), "b"),
+                    (40, Beat("a"), "ab"),
+                ],
+            ),
+            (
+                "an end is grace",
+                vec![
+                    (0, Begin("a"), ""),
+                    (0, Beat("a"), "a"),
+                    (5, End("a"), "a"),
+                    (30, Begin("b"), "a"),
+                    (31, Beat("b"), "b"),
+                ],
+            ),
+            (
+                "a drained end is none",
+                vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (5, Draining("a"), ""), (6, End("a"), "")],
+            ),
+            (
+                "a reconnect does not flicker",
+                vec![
+                    (0, Begin("a"), ""),
+                    (0, Beat("a"), "a"),
+                    (5, End("a"), "a"),
+                    (9, Begin("a"), "a"),
+                    (10, Beat("a"), "a"),
+                ],
+            ),
+            (
+                "a return after silence begins anew",
+                vec![
+                    (0, Begin("a"), ""),
+                    (0, Beat("a"), "a"),
+                    (0, Begin("b"), "a"),
+                    (40, Begin("a"), ""),
+                    (41, Beat("a"), "a"),
+                ],
+            ),
+            (
+                "own sleep is nobody's fault",
+                vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (90, Pause, "a"), (110, Beat("a"), "a")],
+            ),
         ];
         for (story, steps) in stories {
             let mut run = Run::default();

@@ -14,6 +14,8 @@ use crate::hub::Revision;
 
 /// Revisions that are kept; older ones are removed.
 pub const KEPT_MAX: usize = 64;
+/// Largest file of a revision, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 const FOLDER: &str = "revisions";
 
 /// The revisions in a folder.
@@ -48,6 +50,7 @@ impl Revisions {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Self> {
         let folder = dir.join(FOLDER);
         disk.create_dir_all(&folder)?;
+        disk.sync_dir(dir)?;
         Ok(Self { disk, folder })
     }
 
@@ -58,7 +61,7 @@ impl Revisions {
     /// As the disk says.
     pub fn last(&self) -> io::Result<Option<(u64, Option<Config>)>> {
         let Some(number) = self.numbers()?.pop() else { return Ok(None) };
-        let text = self.disk.read_whole(&self.path(number))?;
+        let text = disk::read_whole(&*self.disk, &self.path(number), FILE_BYTES_MAX)?;
         match serde_json::from_slice::<File<Config>>(&text) {
             Ok(file) => Ok(Some((number, Some(file.config)))),
             Err(error) => {
@@ -73,8 +76,7 @@ impl Revisions {
     /// # Errors
     /// As the disk says; the revision then does not count.
     pub fn keep(&self, revision: &Revision) -> io::Result<()> {
-        let file =
-            File { revision: revision.number, published_ms: clock::wall_ms(), config: &*revision.config };
+        let file = File { revision: revision.number, published_ms: clock::wall_ms(), config: &*revision.config };
         let text = serde_json::to_vec_pretty(&file).map_err(io::Error::other)?;
         disk::replace(&*self.disk, &self.path(revision.number), &text)?;
         self.forget_old();
@@ -90,7 +92,7 @@ impl Revisions {
     }
 
     fn read(&self, revision: u64) -> io::Result<Kept> {
-        let text = self.disk.read_whole(&self.path(revision))?;
+        let text = disk::read_whole(&*self.disk, &self.path(revision), FILE_BYTES_MAX)?;
         let file = serde_json::from_slice::<File<serde::de::IgnoredAny>>(&text);
         Ok(Kept { revision, published_ms: file.ok().map(|file| file.published_ms) })
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -60,7 +60,9 @@ async fn mesh(State(admin): State<Admin>) -> Response {
 
 async fn revisions(State(admin): State<Admin>) -> Response {
     match admin.publisher.kept() {
-        Ok(kept) => Json(json!({ "current": admin.publisher.hub().revision().number, "revisions": kept })).into_response(),
+        Ok(kept) => {
+            Json(json!({ "current": admin.publisher.hub().revision().number, "revisions": kept })).into_response()
+        }
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "The revisions cannot be read", &error.to_string()),
     }
 }
@@ -74,7 +76,15 @@ async fn sidecars(State(admin): State<Admin>) -> Response {
 }
 
 /// A new mesh file: the body is its text. It counts whole or not at all.
-async fn publish(State(admin): State<Admin>, text: String) -> Response {
+async fn publish(State(admin): State<Admin>, headers: HeaderMap, text: String) -> Response {
+    // A page in a browser on this machine reaches loopback too, and says where it is from.
+    if headers.contains_key(header::ORIGIN) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "Not from a page",
+            "a mesh file is published by a program, not by a web page",
+        );
+    }
     match admin.publisher.publish_text(&text) {
         Ok(revision) => Json(json!({ "revision": revision })).into_response(),
         Err(publisher::Error::Mistakes(findings)) => {

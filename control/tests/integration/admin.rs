@@ -1,0 +1,94 @@
+//! What an operator sees and does.
+
+use runtime::net;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::fixture::{MESH, Machine, Role, Running, soon, until};
+
+/// Status and body of one request.
+async fn ask(running: &Running, method: &str, path: &str, more: &str, body: &str) -> (u16, String) {
+    let mut stream = net::connect(running.plane.admin_address().unwrap()).await.unwrap();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+async fn json(running: &Running, path: &str) -> Value {
+    let (status, body) = ask(running, "GET", path, "", "").await;
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[tokio::test]
+async fn a_rejected_snapshot_is_seen_until_a_later_one_is_applied() {
+    let running = Machine::new().start(MESH).await;
+    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    orders.applied().await;
+    until("it has converged", || running.plane.sidecars().iter().all(|sidecar| sidecar.converged)).await;
+
+    let mesh = MESH.replace("calls: [payments]", "calls: []");
+    let (status, body) = ask(&running, "POST", "/v1/mesh", "", &mesh).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"revision":2}"#));
+    let offer = soon("a snapshot", orders.session.next()).await.unwrap();
+    assert_eq!(offer.snapshot.revision, 2);
+    offer.answer.send(Err("no room for it".to_owned())).unwrap();
+    until("the rejection is here", || running.plane.sidecars()[0].rejected.is_some()).await;
+    let sidecar = json(&running, "/v1/sidecars").await["sidecars"][0].clone();
+    assert_eq!(sidecar["subject"], "service/orders");
+    assert_eq!((&sidecar["applied"]["revision"], &sidecar["rejected"]["revision"]), (&1.into(), &2.into()));
+    assert_eq!((&sidecar["rejected"]["why"], &sidecar["converged"]), (&"no room for it".into(), &false.into()));
+
+    assert_eq!(ask(&running, "POST", "/v1/mesh", "", MESH).await.0, 200);
+    assert_eq!(orders.applied().await.revision, 3);
+    until("it has converged", || running.plane.sidecars()[0].converged).await;
+    assert_eq!(json(&running, "/v1/sidecars").await["sidecars"][0]["rejected"], Value::Null);
+    orders.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_mesh_file_counts_whole_or_not_at_all() {
+    let running = Machine::new().start(MESH).await;
+    let (status, body) = ask(&running, "POST", "/v1/mesh", "", &MESH.replace("[payments]", "[paymentz, taxx]")).await;
+    assert_eq!(status, 422, "{body}");
+    let findings = serde_json::from_str::<Value>(&body).unwrap()["findings"].clone();
+    assert_eq!(findings.as_array().unwrap().len(), 2, "{findings}");
+    assert_eq!((&findings[0]["line"], &findings[0]["nearest"]), (&4.into(), &"payments".into()));
+    assert_eq!(ask(&running, "POST", "/v1/mesh", "", &MESH.replace("shop\n", "other\n")).await.0, 409);
+    assert_eq!(ask(&running, "POST", "/v1/mesh", "origin: http://example.com\r\n", MESH).await.0, 403);
+    assert_eq!(running.plane.revision(), 1);
+    let revisions = json(&running, "/v1/revisions").await;
+    assert_eq!((&revisions["current"], revisions["revisions"].as_array().unwrap().len()), (&1.into(), 1));
+    assert_eq!(json(&running, "/v1/mesh").await["config"]["mesh"], "shop");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_registry_and_the_metrics_are_shown() {
+    let running = Machine::new().start(MESH).await;
+    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    orders.applied().await;
+    until("it lives", || running.is_live("orders-0")).await;
+    let instance = json(&running, "/v1/registry").await["instances"][0].clone();
+    assert_eq!((&instance["instance"], &instance["address"]), (&"orders-0".into(), &"127.0.0.1:9001".into()));
+    let (_, metrics) = ask(&running, "GET", "/metrics", "", "").await;
+    for line in [
+        "meshwork_control_revision 1",
+        "meshwork_control_streams 1",
+        r#"meshwork_control_certificates_total{kind="enrol",outcome="signed"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    assert_eq!(ask(&running, "GET", "/healthz", "", "").await, (200, "ok\n".to_owned()));
+    assert_eq!(ask(&running, "GET", "/v2", "", "").await.0, 404);
+    orders.stop().await;
+    running.stop().await;
+}
