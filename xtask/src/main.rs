@@ -6,8 +6,10 @@
 )]
 
 mod bench;
+mod check;
 mod generate;
 mod simulate;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 
@@ -20,6 +22,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Everything that a change must pass: format, contracts, clippy, tests, tidiness, docs, simulation
+    Test(check::Options),
+    /// Crates stay on their floors, files and functions stay small, each file says what it is for
+    Tidy,
     /// Write the Rust code of the protobuf contracts anew
     Gen {
         /// Change nothing; fail when the code on disk is not what would be written
@@ -43,6 +49,8 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Test(options) => check::run(&options),
+        Command::Tidy => tidy::run(),
         Command::Gen { check } => generate::run(check),
         Command::Sim(options) => simulate::run(&options),
         Command::Bench { bench } => bench::run(&bench),
