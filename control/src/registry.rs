@@ -221,6 +221,9 @@ mod tests {
     }
     use Step::{Beat, Draining, End, Hello as Begin, Pause, Sick};
 
+    /// What it tells, and its steps: when, what happens, and who lives after it.
+    type Story = (&'static str, Vec<(u64, Step, &'static str)>);
+
     #[derive(Default)]
     struct Run {
         registry: Registry,
@@ -269,7 +272,7 @@ mod tests {
 
     #[test]
     fn who_lives() {
-        let stories: [(&str, Vec<(u64, Step, &str)>); 9] = [
+        let stories: [Story; 9] = [
             (
                 "a hello is no health",
                 vec![(0, Begin("a"), ""), (1, Beat("a"), "a"), (2, Sick("a"), ""), (3, Beat("a"), "a")],
