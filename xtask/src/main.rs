@@ -26,6 +26,10 @@ enum Command {
     Test(check::Options),
     /// Crates stay on their floors, files and functions stay small, each file says what it is for
     Tidy,
+    /// Everything that a change must pass: format, contracts, clippy, tests, tidiness, docs, simulation
+    Test(check::Options),
+    /// Crates stay on their floors, files and functions stay small, each file says what it is for
+    Tidy,
     /// Write the Rust code of the protobuf contracts anew
     Gen {
         /// Change nothing; fail when the code on disk is not what would be written
@@ -49,6 +53,8 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Test(options) => check::run(&options),
+        Command::Tidy => tidy::run(),
         Command::Test(options) => check::run(&options),
         Command::Tidy => tidy::run(),
         Command::Gen { check } => generate::run(check),
