@@ -1,0 +1,173 @@
+//! A request's body, as it goes upstream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use runtime::http::BoxError;
+
+use super::Replay;
+
+/// A request's body.
+pub(crate) enum Sent {
+    /// None.
+    Empty,
+    /// As it comes in; it can be sent once.
+    Stream(Source),
+    /// As it comes in, remembered so that it can be sent again.
+    Replay(Replay),
+}
+
+/// Where a request's body comes from, and how much of it may come.
+pub(crate) struct Source {
+    kind: Kind,
+    left: u64,
+    broken: Option<Broken>,
+}
+
+enum Kind {
+    Incoming(Incoming),
+    Boxed(runtime::http::Body),
+}
+
+/// Tells the one who waits for the answer why the body ended early; the HTTP library keeps such errors to itself on HTTP/2.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Broken(Arc<BrokenFlags>);
+
+#[derive(Debug, Default)]
+struct BrokenFlags {
+    long: AtomicBool,
+    downstream: AtomicBool,
+}
+
+impl Broken {
+    /// The body was longer than its bound.
+    pub(crate) fn is_long(&self) -> bool {
+        self.0.long.load(Ordering::Relaxed)
+    }
+
+    /// The client broke its own body off.
+    pub(crate) fn is_downstream(&self) -> bool {
+        self.0.downstream.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a request's body cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the body is longer than its bound")]
+    Long,
+    #[error("the client broke off its body: {0}")]
+    Downstream(BoxError),
+    #[error("another attempt has taken the body over")]
+    Superseded,
+}
+
+impl Source {
+    /// A body from the network, without a bound yet.
+    pub(crate) fn incoming(body: Incoming) -> Self {
+        Self { kind: Kind::Incoming(body), left: u64::MAX, broken: None }
+    }
+
+    /// A body from inside of this process, without a bound yet.
+    pub(crate) fn boxed(body: runtime::http::Body) -> Self {
+        Self { kind: Kind::Boxed(body), left: u64::MAX, broken: None }
+    }
+
+    /// At most `bytes_max` may come.
+    pub(crate) fn bound(&mut self, bytes_max: u64) {
+        self.left = bytes_max;
+    }
+
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.left
+    }
+
+    /// Lets the caller know later whether and how the body broke.
+    pub(crate) fn watch(&mut self) -> Broken {
+        self.broken.get_or_insert_default().clone()
+    }
+
+    fn tell(&self, which: impl Fn(&BrokenFlags) -> &AtomicBool) {
+        if let Some(broken) = &self.broken {
+            which(&broken.0).store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.kind {
+            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
+        };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let Some(left) = this.left.checked_sub(length) else {
+                    this.tell(|flags| &flags.long);
+                    return Poll::Ready(Some(Err(Error::Long)));
+                };
+                this.left = left;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.tell(|flags| &flags.downstream);
+                Poll::Ready(Some(Err(Error::Downstream(error))))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Incoming(body) => body.size_hint(),
+            Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Replay(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Replay(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(body) => body.size_hint(),
+            Self::Replay(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Doors: where connections come in, and how a door is closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::drain::Drain;
+use runtime::net::{Listener, Share, Stream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Direction, serve};
+use super::control::{Order, Registry};
+use crate::plane::Plane;
+
+/// How long a listener rests when the machine gives it no connection (out of descriptors, most often).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long requests in progress may go on once their door is closed.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connections that were told to end may take to do so.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A way in: its listeners, one for each lane, and the connections that came through them.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) direction: Direction,
+    pub(crate) registries: Vec<Registry>,
+    closing: CancellationToken,
+    tracker: TaskTracker,
+    drain: Drain,
+}
+
+impl Door {
+    pub(crate) fn new(direction: Direction, lanes: usize, drain: Drain) -> Self {
+        let registries = (0..lanes).map(|_| Registry::default()).collect();
+        Self { direction, registries, closing: CancellationToken::new(), tracker: TaskTracker::new(), drain }
+    }
+
+    /// Runs a connection's task so that closing the door waits for it, and the role's drain too.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.drain.track(self.tracker.track_future(task)));
+    }
+
+    /// Takes no more connections, lets requests in progress finish, and ends what has not after [`DRAIN_TIMEOUT`].
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.tracker.close();
+        self.tell(Order::Drain);
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.tracker.wait()).await.is_err() {
+            tracing::warn!(door = ?self.direction, left = self.tracker.len(), "requests were still running and are cut off");
+            self.tell(Order::Kill);
+            let _ = tokio::time::timeout(KILL_TIMEOUT, self.tracker.wait()).await;
+        }
+    }
+
+    /// Takes no more connections and ends the ones there are, without waiting.
+    pub(crate) fn abandon(&self) {
+        self.closing.cancel();
+        self.tell(Order::Kill);
+    }
+
+    fn tell(&self, order: Order) {
+        for registry in &self.registries {
+            registry.tell(order);
+        }
+    }
+}
+
+/// Opens a lane's listener. Where port 0 was asked for, the first lane chooses and the others follow.
+pub(crate) async fn open(address: SocketAddr, lanes: usize) -> io::Result<Listener> {
+    Listener::open(address, if lanes > 1 { Share::Lanes } else { Share::Alone }).await
+}
+
+/// Accepts connections until the door is closed.
+pub(crate) async fn accept_loop(plane: Arc<Plane>, lane: usize, door: Arc<Door>, listener: Listener) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = door.closing.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => admit(&plane, lane, &door, stream, from),
+            Err(error) => {
+                tracing::warn!(%error, "no connection could be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(plane: &Arc<Plane>, lane: usize, door: &Arc<Door>, stream: Stream, from: SocketAddr) {
+    // Dropping the stream is the refusal: there is no request yet that could be answered.
+    let Some(control) = door.registries[lane].add() else { return };
+    let task = serve(plane.clone(), lane, door.clone(), stream, from, control);
+    door.spawn(task);
+}

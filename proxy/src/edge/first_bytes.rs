@@ -1,0 +1,114 @@
+//! HTTP/1.1 or HTTP/2? Told by the connection's first bytes, where TLS has not told it already.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use super::control::Control;
+
+/// What an HTTP/2 client says first (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take to say anything at all.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The version of HTTP on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+/// A stream whose first bytes were looked at, and whose reads its lane hears of.
+pub(crate) struct Io<S> {
+    stream: S,
+    control: Arc<Control>,
+    looked_at: [u8; PREFACE.len()],
+    from: u8,
+    to: u8,
+}
+
+impl<S> Io<S> {
+    /// A stream of which nothing was read.
+    pub(crate) fn new(stream: S, control: Arc<Control>) -> Self {
+        Self { stream, control, looked_at: [0; PREFACE.len()], from: 0, to: 0 }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
+    /// Reads as far as is needed to tell the version; `None` when the client has nothing to say, or TLS where none is spoken.
+    pub(crate) async fn look(&mut self) -> Option<Version> {
+        tokio::time::timeout(FIRST_BYTES_TIMEOUT, self.read_preface()).await.ok()?.ok().flatten()
+    }
+
+    async fn read_preface(&mut self) -> io::Result<Option<Version>> {
+        loop {
+            let seen = usize::from(self.to);
+            let read = self.stream.read(&mut self.looked_at[seen..]).await?;
+            if read == 0 {
+                return Ok(None);
+            }
+            let seen = seen + read;
+            self.to = u8::try_from(seen).unwrap_or(u8::MAX);
+            self.control.read();
+            if self.looked_at[..seen] != PREFACE[..seen] {
+                // A TLS record of the handshake type: not for this door.
+                return Ok((self.looked_at[0] != 0x16).then_some(Version::Http1));
+            }
+            if seen == PREFACE.len() {
+                return Ok(Some(Version::Http2));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
+    #[inline]
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.from < this.to {
+            let ahead = &this.looked_at[usize::from(this.from)..usize::from(this.to)];
+            let taken = ahead.len().min(buf.remaining());
+            buf.put_slice(&ahead[..taken]);
+            this.from += u8::try_from(taken).unwrap_or(0);
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            this.control.read();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    #[inline]
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

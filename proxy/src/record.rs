@@ -1,0 +1,153 @@
+//! What is known of one request when it ends, and who is told: metrics, breaker, pool and access log.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use policy::bulkhead::Permit;
+use policy::classify::{self, Outcome};
+use policy::time::Tick;
+
+use crate::access_log::Line;
+use crate::edge::{Arrival, InFlight};
+use crate::metrics::RouteMeters;
+use crate::table::Lease;
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// To its last byte.
+    Whole,
+    /// The endpoint broke it off.
+    Broken,
+    /// The client did not wait for its end.
+    Cut,
+}
+
+/// An open record. Dropping it closes it as [`End::Cut`]: a client that leaves drops the request wherever it is.
+pub(crate) struct Record {
+    pub(crate) arrival: Arc<Arrival>,
+    pub(crate) started: Tick,
+    pub(crate) is_grpc: bool,
+    /// `None` until there is an answer.
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) grpc_status: Option<u8>,
+    pub(crate) meters: Option<Arc<RouteMeters>>,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) log: Option<Box<Line>>,
+    pub(crate) bytes: u64,
+    // Held for their drops.
+    permit: Option<Permit>,
+    in_flight: Option<InFlight>,
+    closed: bool,
+}
+
+impl Record {
+    pub(crate) fn open(arrival: Arc<Arrival>, is_grpc: bool) -> Self {
+        let started = arrival.plane.now();
+        arrival.plane.meters.in_flight(arrival.direction).inc();
+        let in_flight = arrival.control.as_ref().map(|control| control.begin());
+        Self {
+            arrival,
+            started,
+            is_grpc,
+            status: None,
+            grpc_status: None,
+            meters: None,
+            lease: None,
+            log: None,
+            bytes: 0,
+            permit: None,
+            in_flight,
+            closed: false,
+        }
+    }
+
+    /// A draw from the lane's generator.
+    pub(crate) fn random(&self) -> u64 {
+        self.arrival.plane.random(self.arrival.lane)
+    }
+
+    /// Keeps a place in the bulkhead until the end.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// A part of the answer goes by.
+    pub(crate) fn frame(&mut self, frame: &Frame<Bytes>) {
+        if let Some(data) = frame.data_ref() {
+            self.bytes += data.len() as u64;
+            if self.lease.as_ref().is_some_and(Lease::is_probe) {
+                // A stream may be endless; that it has begun is what the probe was for.
+                self.settle(Outcome::Served);
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.trailers(trailers);
+        }
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        if self.is_grpc
+            && let Some(status) = grpc_status(trailers)
+        {
+            self.grpc_status = Some(status);
+            self.settle(classify::grpc(status));
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        let plane = &self.arrival.plane;
+        if let Some(lease) = &mut self.lease {
+            lease.settle(outcome, plane.random(self.arrival.lane), plane.now());
+        }
+    }
+
+    /// Ends the record.
+    pub(crate) fn close(mut self, end: End) {
+        self.finish(end);
+    }
+
+    fn finish(&mut self, end: End) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let plane = &self.arrival.plane;
+        let now = plane.now();
+        match (end, self.lease.take()) {
+            (End::Whole, Some(lease)) => lease.give_back(now),
+            (End::Broken, Some(mut lease)) => {
+                lease.settle(Outcome::LOCAL_FAULT, plane.random(self.arrival.lane), now);
+            }
+            // Dropping the connection cancels what is still coming.
+            (End::Cut, Some(_)) | (_, None) => {}
+        }
+        plane.meters.in_flight(self.arrival.direction).dec();
+        let took = now.since(self.started);
+        let status = self.status.map(|status| status.as_u16());
+        let failed = end == End::Broken || status.is_none_or(|status| status >= 500) || self.grpc_failed();
+        if let Some(meters) = &self.meters {
+            meters.ended(status, failed, took.as_secs_f64());
+        }
+        if let Some(line) = self.log.take() {
+            plane.access_log.write(line.ended(end, status, self.grpc_status, self.bytes, took));
+        }
+        self.permit = None;
+        self.in_flight = None;
+    }
+
+    fn grpc_failed(&self) -> bool {
+        self.grpc_status.is_some_and(|status| matches!(classify::grpc(status), Outcome::Fault(_)))
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.finish(End::Cut);
+    }
+}
+
+/// The gRPC status in headers or trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,212 @@
+//! What is answered in an application's stead: who refused, why, and what was tried. This file alone maps a refusal to HTTP
+//! (RFC 9110, Proxy-Status of RFC 9209, problem documents of RFC 9457) and to gRPC; everything else speaks of [`Reason`]s.
+
+mod grpc;
+mod problem;
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use model::identity::Subject;
+use model::name::Name;
+use model::unit::write_duration;
+
+use crate::body::Answered;
+
+/// What a connection is told whose request's head did not come in time; there is no request yet to be refused.
+pub(crate) const HEAD_TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\
+     proxy-status: meshwork; error=http_request_error; status-code=408; details=\"the head did not come in time\"\r\n\r\n";
+/// When a client that met a full house may come back.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request is not passed on, or its answer not passed back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Reason {
+    #[error("this data plane has no configuration yet")]
+    NotReady,
+    #[error("the request names no host")]
+    NoHost,
+    #[error("the request's host is not usable: {0}")]
+    Host(policy::host::Error),
+    #[error("the request's path is not usable: {0}")]
+    Path(policy::path::Error),
+    #[error("the request is framed in two ways or in one that is not known: {0}")]
+    Framing(&'static str),
+    #[error("the client broke its request off")]
+    ClientGone,
+    #[error("there is no service {0:?} in this mesh")]
+    Undeclared(String),
+    #[error("nothing is let through to {host}{path}")]
+    NotLetThrough { host: String, path: String },
+    #[error("{from} does not declare that it calls {to}; the missing edge is `calls: [{to}]` of {from}")]
+    NoEdge { from: Subject, to: Name },
+    #[error("{to} is not called by {from}; the missing edge is `calls` of {from}")]
+    CallerRefused { from: String, to: Subject },
+    #[error("the request's body is longer than {0} bytes")]
+    BodyTooLong(u64),
+    #[error("{0} requests are in progress, which is the bound")]
+    Busy(u32),
+    #[error("{service} has no live instance{}", in_subset(.subset))]
+    NoEndpoint { service: Name, subset: Option<Name> },
+    #[error("every instance of {0} has failed too often just now and is left alone")]
+    BreakersOpen(Name),
+    #[error("no connection to {0} could be made")]
+    Unreachable(Name),
+    #[error("the connection to {0} broke before it answered")]
+    Broken(Name),
+    #[error("{service} did not answer within {}", write_duration(*.after))]
+    Timeout { service: Name, after: Duration },
+    #[error("the deadline that the caller set has passed")]
+    Deadline,
+    #[error("the tunnel could not be opened: {0}")]
+    Tunnel(&'static str),
+}
+
+fn in_subset(subset: &Option<Name>) -> String {
+    subset.as_ref().map_or_else(String::new, |name| format!(" in subset {name}"))
+}
+
+/// One attempt that came to nothing, for the story that a refusal tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tried {
+    /// The instance, or `host:port` outside of the mesh.
+    pub(crate) endpoint: String,
+    /// What happened.
+    pub(crate) outcome: String,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// A refusal with its story.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    /// The service that was meant, as far as it is known.
+    pub(crate) service: Option<String>,
+    pub(crate) tried: Vec<Tried>,
+    /// Names that the client may have meant.
+    pub(crate) near: Vec<String>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, service: None, tried: Vec::new(), near: Vec::new() }
+    }
+}
+
+/// How one reason looks on the wire.
+struct Wire {
+    status: StatusCode,
+    /// The registered error type (RFC 9209 §2.3).
+    error: &'static str,
+    /// The gRPC code.
+    grpc: u8,
+    /// The last part of the problem's type, the reason in metrics, and the title.
+    name: &'static str,
+    title: &'static str,
+}
+
+const fn wire(status: StatusCode, error: &'static str, grpc: u8, name: &'static str, title: &'static str) -> Wire {
+    Wire { status, error, grpc, name, title }
+}
+
+impl Reason {
+    /// The table.
+    fn wire(&self) -> Wire {
+        use StatusCode as S;
+        const REQUEST: &str = "http_request_error";
+        const AWAY: &str = "destination_unavailable";
+        match self {
+            Self::NotReady => wire(S::SERVICE_UNAVAILABLE, "proxy_configuration_error", 14, "not-ready", "Not ready"),
+            Self::NoHost | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
+            Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
+            Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),
+            Self::ClientGone => wire(S::BAD_REQUEST, REQUEST, 1, "client-gone", "Request broken off"),
+            Self::Undeclared(_) => {
+                wire(S::NOT_FOUND, "destination_not_found", 5, "undeclared-service", "No such service")
+            }
+            Self::NotLetThrough { .. } => {
+                wire(S::NOT_FOUND, "destination_not_found", 5, "not-let-through", "Nothing here")
+            }
+            Self::NoEdge { .. } => wire(S::FORBIDDEN, "http_request_denied", 7, "no-edge", "Not a declared call"),
+            Self::CallerRefused { .. } => {
+                wire(S::FORBIDDEN, "http_request_denied", 7, "caller-refused", "Not a declared caller")
+            }
+            Self::BodyTooLong(_) => wire(S::PAYLOAD_TOO_LARGE, REQUEST, 8, "body-too-long", "Body too long"),
+            Self::Busy(_) => wire(S::SERVICE_UNAVAILABLE, "connection_limit_reached", 14, "busy", "Busy"),
+            Self::NoEndpoint { .. } => wire(S::SERVICE_UNAVAILABLE, AWAY, 14, "no-endpoint", "No live instance"),
+            Self::BreakersOpen(_) => wire(S::SERVICE_UNAVAILABLE, AWAY, 14, "breakers-open", "All instances failing"),
+            Self::Unreachable(_) => wire(S::BAD_GATEWAY, "connection_refused", 14, "unreachable", "Not reachable"),
+            Self::Broken(_) => wire(S::BAD_GATEWAY, "connection_terminated", 14, "broken", "Connection broken"),
+            Self::Timeout { .. } => {
+                wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "timeout", "No answer in time")
+            }
+            Self::Deadline => wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "deadline", "Deadline passed"),
+            Self::Tunnel(_) => wire(S::BAD_GATEWAY, "http_upgrade_failed", 14, "tunnel", "No tunnel"),
+        }
+    }
+
+    /// The reason's name in metrics and logs.
+    pub(crate) fn name(&self) -> &'static str {
+        self.wire().name
+    }
+
+    /// The status that a gRPC client gets.
+    pub(crate) fn grpc_status(&self) -> u8 {
+        self.wire().grpc
+    }
+}
+
+/// Who refuses, and which request.
+pub(crate) struct Context<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) request_id: Option<&'a HeaderValue>,
+    pub(crate) is_grpc: bool,
+}
+
+impl Refusal {
+    /// The answer to the client.
+    pub(crate) fn answer(&self, context: &Context<'_>) -> Response<Answered> {
+        let wire = self.reason.wire();
+        let mut response = if context.is_grpc {
+            grpc::trailers_only(self, &wire, context)
+        } else {
+            let mut response = Response::new(Answered::full(problem::document(self, &wire, context)));
+            *response.status_mut() = wire.status;
+            response.headers_mut().insert(header::CONTENT_TYPE, problem::CONTENT_TYPE);
+            response
+        };
+        self.describe(&wire, response.headers_mut());
+        response
+    }
+
+    fn describe(&self, wire: &Wire, headers: &mut HeaderMap) {
+        // RFC 9209 §2.1: a structured list (RFC 8941) with one member; its string holds printable ASCII only.
+        let details: String = self.reason.to_string().chars().filter(|c| matches!(c, ' '..='~')).collect();
+        let details = details.replace('\\', "\\\\").replace('"', "\\\"");
+        let status = proxy_status(wire, &details);
+        if let Ok(value) = HeaderValue::from_str(&status) {
+            headers.insert("proxy-status", value);
+        }
+        match self.reason {
+            Reason::Busy(_) | Reason::NotReady | Reason::BreakersOpen(_) => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            // Where a request ends in the middle of its body, nothing after it on the connection can be told apart.
+            Reason::Framing(_) | Reason::BodyTooLong(_) | Reason::ClientGone => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn proxy_status(wire: &Wire, details: &str) -> String {
+    let error = wire.error;
+    if error == "http_request_error" {
+        // RFC 9209 §2.3.19 gives this type a parameter of its own.
+        let code = wire.status.as_u16();
+        return format!("meshwork; error={error}; status-code={code}; details=\"{details}\"");
+    }
+    format!("meshwork; error={error}; details=\"{details}\"")
+}

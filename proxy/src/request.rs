@@ -1,0 +1,124 @@
+//! The pipeline. [`handle`] reads from top to bottom as a request goes: match → authorize → admit → attempt → record.
+//!
+//! HTTP/1.1, HTTP/2 and gRPC differ in `headers` on the way in and in `upstream` on the way out, nowhere between.
+
+mod application;
+mod attempt;
+mod headers;
+mod matching;
+mod outgoing;
+mod tunnel;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response};
+
+use crate::access_log::Line;
+use crate::body::{Answered, Source};
+use crate::edge::{Arrival, Direction};
+use crate::record::Record;
+use crate::refusal::{Context, Reason, Refusal};
+use crate::table::Table;
+use matching::Matched;
+
+/// Answers one request. It never fails: what goes wrong is an answer too.
+pub(crate) async fn handle(arrival: Arc<Arrival>, mut head: Parts, body: Source) -> Response<Answered> {
+    let mut record = Record::open(arrival, headers::is_grpc(&head.headers));
+    let request_id = headers::request_id(&mut head.headers, || record.random());
+    if record.arrival.plane.access_log.is_on() {
+        record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
+    }
+    let mut response = match pass(&mut record, head, body).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(&mut record, &refusal, &request_id),
+    };
+    response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
+    record.status = Some(response.status());
+    response.map(|body| body.recorded(record))
+}
+
+async fn pass(record: &mut Record, mut head: Parts, mut body: Source) -> Result<Response<Answered>, Refusal> {
+    let arrival = record.arrival.clone();
+    let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
+    if head.method == Method::CONNECT && arrival.direction == Direction::Outbound {
+        return tunnel::connect(&arrival, &table, head);
+    }
+    // Match: whatever is in a normal form from here on goes upstream in it.
+    let matched = matching::of(&arrival, &table, &mut head)?;
+    // Authorize: deny by default; an edge of the declared graph is the permission.
+    authorize(&arrival, &table, &matched)?;
+    // Admit.
+    if arrival.direction == Direction::Inbound
+        && let Some(bulkhead) = &table.bulkhead
+    {
+        record.hold(bulkhead.admit().ok_or(Reason::Busy(bulkhead.concurrent_max()))?);
+    }
+    headers::bound_body(&head, &mut body, bytes_max(&arrival, &table))?;
+    let upgrade = headers::arrive(&mut head, &arrival, record.is_grpc)?;
+    // Attempt.
+    let (service, route) = match matched {
+        Matched::Sidecar => return Ok(crate::status::answer(&arrival.plane, &head)),
+        Matched::Service(service, route) => (service, route),
+    };
+    record.meters = Some(service.routes[route].meters.clone());
+    if let (Direction::Inbound, Some(handler)) = (arrival.direction, arrival.plane.handler()) {
+        return Ok(application::call(handler, &arrival, head, body).await);
+    }
+    attempt::run(record, &service, &service.routes[route], head, body, upgrade).await
+}
+
+fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), Refusal> {
+    let plane = &arrival.plane;
+    match (arrival.direction, matched) {
+        (_, Matched::Sidecar) => Ok(()),
+        (Direction::Inbound, Matched::Service(..)) => {
+            let callers = table.snapshot.inbound.as_ref().map(|inbound| &inbound.callers);
+            let peer = arrival.peer.as_ref().map(|id| &id.subject);
+            if peer.zip(callers).is_some_and(|(peer, callers)| callers.contains(peer)) {
+                return Ok(());
+            }
+            let from = peer.map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            Err(Reason::CallerRefused { from, to: plane.subject.clone() }.into())
+        }
+        (Direction::Outbound | Direction::Gateway, Matched::Service(service, _)) if !service.callable => {
+            Err(matching::no_edge(plane, &service.name))
+        }
+        (Direction::Outbound | Direction::Gateway, Matched::Service(..)) => Ok(()),
+    }
+}
+
+fn bytes_max(arrival: &Arrival, table: &Table) -> u64 {
+    match arrival.direction {
+        // The callee's own sidecar holds its bound; this side sees the application as its own.
+        Direction::Outbound => u64::MAX,
+        Direction::Inbound => table.snapshot.inbound.as_ref().map_or(u64::MAX, |inbound| inbound.limits.body_bytes_max),
+        Direction::Gateway => table.snapshot.gateway.as_ref().map_or(u64::MAX, |gateway| gateway.body_bytes_max),
+    }
+}
+
+fn refuse(record: &mut Record, refusal: &Refusal, request_id: &HeaderValue) -> Response<Answered> {
+    let plane = record.arrival.plane.clone();
+    plane.meters.refused(record.arrival.direction, refusal.reason.name());
+    if let Some(line) = &mut record.log {
+        line.refused = Some(refusal.reason.name());
+    }
+    if record.is_grpc {
+        record.grpc_status = Some(refusal.reason.grpc_status());
+    }
+    tracing::debug!(reason = %refusal.reason, service = refusal.service.as_deref(), "refused");
+    let context = Context { subject: &plane.subject, request_id: Some(request_id), is_grpc: record.is_grpc };
+    refusal.answer(&context)
+}
+
+fn line(arrival: &Arrival, head: &Parts, request_id: &HeaderValue) -> Line {
+    Line {
+        time_ms: runtime::clock::wall_ms(),
+        request_id: String::from_utf8_lossy(request_id.as_bytes()).into_owned(),
+        direction: arrival.direction.name(),
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        caller: arrival.peer.as_ref().map(|id| id.subject.to_string()),
+        ..Line::default()
+    }
+}

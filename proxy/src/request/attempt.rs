@@ -1,0 +1,333 @@
+//! Attempt: pick an endpoint, send, judge what came of it, and try again where that is safe.
+
+mod kept;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderValue, Response, header};
+use hyper::body::Incoming;
+use model::config::Protocol;
+use policy::balance::{self, Candidate, NoEndpoint};
+use policy::breaker::Permit;
+use policy::classify::Outcome;
+use policy::deadline::Deadline;
+use policy::retry::{Happened, is_idempotent};
+use policy::time::Tick;
+use policy::traceparent::TraceParent;
+
+use super::outgoing::{self, Stamp};
+use super::tunnel;
+use crate::body::{Answered, Source};
+use crate::plane::Plane;
+use crate::record::Record;
+use crate::refusal::{Reason, Refusal, Tried};
+use crate::table::{Backend, Endpoint, Lease, Route, Service};
+use crate::upstream::{Connection, Unreachable, dial};
+use kept::Kept;
+use verdict::Judged;
+
+/// All attempts of one request.
+struct Call<'a> {
+    record: &'a mut Record,
+    service: &'a Service,
+    route: &'a Route,
+    backend: &'a Backend,
+    deadline: Deadline,
+    trace: TraceParent,
+    kept: Kept,
+    /// The attempt that is made now, from 1.
+    number: u32,
+    /// Endpoints that earlier attempts went to, by their index.
+    been_to: Vec<usize>,
+    tried: Vec<Tried>,
+}
+
+/// An attempt that got no answer.
+struct Failed {
+    happened: Happened,
+    /// What it says about the endpoint.
+    outcome: Outcome,
+    /// What the client is told if it was the last one.
+    reason: Reason,
+    why: String,
+}
+
+/// An attempt that got one.
+struct Answer {
+    response: Response<Incoming>,
+    connection: Connection,
+    endpoint: Arc<Endpoint>,
+    permit: Permit,
+    took: Duration,
+}
+
+/// Sends the request until there is an answer to pass on.
+pub(super) async fn run(
+    record: &mut Record,
+    service: &Service,
+    route: &Route,
+    mut head: Parts,
+    body: Source,
+    upgrade: Option<HeaderValue>,
+) -> Result<Response<Answered>, Refusal> {
+    let chosen = route.split.choose(if route.backends.len() > 1 { record.random() } else { 0 });
+    let backend = &route.backends[chosen.unwrap_or(0)];
+    let started = record.started;
+    service.budget.deposit(started);
+    let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
+    let trace = outgoing::trace(&head.headers, || record.random());
+    outgoing::address(&mut head, backend.protocol, backend.host.as_ref());
+    let downstream = upgrade.and_then(|protocol| tunnel::prepare(&mut head, protocol));
+    let mut call = Call {
+        deadline: Deadline::sooner(started, route.timeouts.request, asked),
+        kept: Kept::new(head, body, route, backend.protocol),
+        record,
+        service,
+        route,
+        backend,
+        trace,
+        number: 1,
+        been_to: Vec::new(),
+        tried: Vec::new(),
+    };
+    loop {
+        match call.attempt().await? {
+            Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
+            Ok(answer) => match call.judge(answer).await {
+                Judged::Pass(response) => return Ok(response),
+                Judged::Again => {}
+            },
+            Err(failed) => call.again_or_refuse(failed).await?,
+        }
+    }
+}
+
+impl Call<'_> {
+    fn now(&self) -> Tick {
+        self.record.arrival.plane.now()
+    }
+
+    fn random(&self) -> u64 {
+        self.record.random()
+    }
+
+    /// One attempt. The outer error ends the request, the inner one may be tried again.
+    async fn attempt(&mut self) -> Result<Result<Answer, Failed>, Refusal> {
+        let now = if self.number == 1 { self.record.started } else { self.now() };
+        if self.deadline.has_passed(now) {
+            return Err(self.refusal(Reason::Deadline));
+        }
+        let (endpoint, permit) = self.pick(now)?;
+        let slot = self.record.arrival.lane;
+        let in_progress = endpoint.load(slot).start(now);
+        let wait = self.deadline.for_attempt(now, self.route.timeouts.attempt);
+        let result = match wait {
+            None => Ok(self.exchange(&endpoint, now).await),
+            Some(wait) => tokio::time::timeout(wait, self.exchange(&endpoint, now)).await,
+        };
+        let done = self.now();
+        let failed = match result {
+            Ok(Ok((response, connection))) => {
+                let took = done.since(now);
+                in_progress.end(verdict::first_impression(&response), done);
+                return Ok(Ok(Answer { response, connection, endpoint, permit, took }));
+            }
+            Ok(Err(failed)) => failed,
+            Err(_) => self.timed_out(wait.unwrap_or_default()),
+        };
+        in_progress.end(failed.outcome, done);
+        endpoint.settle(permit, failed.outcome, self.random(), done);
+        self.note(&endpoint, failed.why.clone(), done.since(now));
+        if self.deadline.has_passed(done) && failed.happened == Happened::Timeout {
+            return Err(self.refusal(failed.reason));
+        }
+        Ok(Err(failed))
+    }
+
+    fn timed_out(&self, wait: Duration) -> Failed {
+        Failed {
+            happened: Happened::Timeout,
+            outcome: Outcome::LOCAL_FAULT,
+            reason: Reason::Timeout { service: self.backend.service.clone(), after: wait },
+            why: "no answer in time".to_owned(),
+        }
+    }
+
+    /// Power of two choices among the endpoints that no earlier attempt went to; among all when there is no other.
+    fn pick(&mut self, now: Tick) -> Result<(Arc<Endpoint>, Permit), Refusal> {
+        let (endpoints, slot) = (&self.backend.endpoints, self.record.arrival.lane);
+        // A breaker that half-opens may be asked by two lanes at once and lets one pass: as many rounds as endpoints suffice.
+        for _ in 0..=endpoints.len() {
+            let candidate = |index: usize| {
+                if self.been_to.contains(&index) {
+                    return Candidate::Tried;
+                }
+                let endpoint: &Endpoint = &endpoints[index];
+                balance::candidate(endpoint.load(slot), &endpoint.breaker, now)
+            };
+            let random = if endpoints.len() > 1 { self.random() } else { 0 };
+            match balance::pick(endpoints.len(), random, candidate) {
+                Ok(index) => {
+                    if let Ok(permit) = endpoints[index].breaker.admit(now) {
+                        self.been_to.push(index);
+                        return Ok((endpoints[index].clone(), permit));
+                    }
+                }
+                Err(NoEndpoint::AllTried) => self.been_to.clear(),
+                Err(NoEndpoint::AllOpen) => break,
+                Err(NoEndpoint::None) => {
+                    let (service, subset) = (self.backend.service.clone(), self.backend.subset.clone());
+                    return Err(self.refusal(Reason::NoEndpoint { service, subset }));
+                }
+            }
+        }
+        Err(self.refusal(Reason::BreakersOpen(self.backend.service.clone())))
+    }
+
+    /// Gets a connection and sends the request on it.
+    async fn exchange(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        now: Tick,
+    ) -> Result<(Response<Incoming>, Connection), Failed> {
+        let slot = self.record.arrival.lane;
+        let mut connection = match pooled(endpoint, slot, now) {
+            Some(connection) => connection,
+            // Boxed: the rare path keeps the future of every request small.
+            None => {
+                let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, slot)).await;
+                new.map_err(|error| self.unreachable(&error))?
+            }
+        };
+        let stamp = Stamp {
+            span: self.trace.child(self.random()),
+            remaining: self.deadline.remaining(now),
+            before: self.number - 1,
+            is_grpc: self.record.is_grpc,
+        };
+        let Some(request) = self.kept.take(&stamp) else {
+            return Err(self.body_gone());
+        };
+        let broke = match connection.send(request).await {
+            Ok(response) => return Ok((response, connection)),
+            Err(broke) => broke,
+        };
+        let Some(unsent) = broke.unsent.filter(|_| broke.reused) else {
+            return Err(self.broke(broke.unprocessed, broke.reused, broke.why));
+        };
+        // The connection had closed while it was idle, and not a byte was sent: a new one takes its place, and nobody need know.
+        let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, slot)).await;
+        let mut connection = new.map_err(|error| self.unreachable(&error))?;
+        match connection.send(*unsent).await {
+            Ok(response) => Ok((response, connection)),
+            Err(broke) => Err(self.broke(broke.unprocessed || broke.unsent.is_some(), broke.reused, broke.why)),
+        }
+    }
+
+    fn unreachable(&self, error: &Unreachable) -> Failed {
+        Failed {
+            happened: Happened::ConnectFailure,
+            outcome: Outcome::LOCAL_FAULT,
+            reason: Reason::Unreachable(self.backend.service.clone()),
+            why: error.to_string(),
+        }
+    }
+
+    fn body_gone(&self) -> Failed {
+        Failed {
+            happened: Happened::Reset,
+            outcome: Outcome::Unknown,
+            reason: Reason::Broken(self.backend.service.clone()),
+            why: "the request's body could not be sent again".to_owned(),
+        }
+    }
+
+    fn broke(&self, unprocessed: bool, reused: bool, why: String) -> Failed {
+        let reason = match self.kept.broken() {
+            Some(broken) if broken.is_long() => Reason::BodyTooLong(self.kept.bytes_max()),
+            Some(broken) if broken.is_downstream() => Reason::ClientGone,
+            _ => Reason::Broken(self.backend.service.clone()),
+        };
+        let endpoint_s_fault = matches!(reason, Reason::Broken(_));
+        // Policy takes a reset before processing as safe for every method. On a reused connection that was written to, that
+        // is likely but not proven, so only what is idempotent gets the benefit of it.
+        let before_processing = unprocessed || (reused && is_idempotent(self.kept.method()));
+        Failed {
+            happened: if before_processing { Happened::ResetBeforeProcessing } else { Happened::Reset },
+            outcome: if endpoint_s_fault && !unprocessed && !reused { Outcome::LOCAL_FAULT } else { Outcome::Unknown },
+            reason,
+            why,
+        }
+    }
+
+    fn note(&mut self, endpoint: &Endpoint, outcome: String, took: Duration) {
+        self.tried.push(Tried { endpoint: endpoint.name.clone(), outcome, took });
+    }
+
+    fn refusal(&mut self, reason: Reason) -> Refusal {
+        let service = Some(self.service.name.to_string());
+        Refusal { reason, service, tried: std::mem::take(&mut self.tried), near: Vec::new() }
+    }
+
+    /// The client asked for another protocol: whatever the answer is, it is the last.
+    fn upgraded(&mut self, answer: Answer, downstream: Option<tunnel::Downstream>) -> Response<Answered> {
+        let Answer { mut response, connection, endpoint, permit, .. } = answer;
+        endpoint.settle(permit, verdict::first_impression(&response), self.random(), self.now());
+        if let Some(downstream) = downstream
+            && response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+        {
+            tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection);
+            return response.map(|_| Answered::empty());
+        }
+        self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
+        super::headers::depart(response.headers_mut(), false);
+        response.map(Answered::incoming)
+    }
+
+    fn log(&mut self, endpoint: &Endpoint) {
+        if let Some(line) = &mut self.record.log {
+            line.service = Some(self.service.name.to_string());
+            line.endpoint = Some(endpoint.name.clone());
+            line.attempts = self.number;
+        }
+    }
+}
+
+async fn new_connection(plane: &Plane, endpoint: &Endpoint, slot: usize) -> Result<Connection, Unreachable> {
+    let pool = endpoint.pool(slot);
+    let _one_at_a_time = match endpoint.dial.protocol {
+        Protocol::Http => None,
+        Protocol::Grpc => {
+            let turn = pool.dialling.lock().await;
+            if let Some(connection) = pool.take_http2(plane.now()) {
+                return Ok(connection);
+            }
+            Some(turn)
+        }
+    };
+    let fresh = dial::dial(&endpoint.dial, plane.identity.as_ref()).await?;
+    Ok(pool.admit(fresh, plane.now()))
+}
+
+fn pooled(endpoint: &Endpoint, slot: usize, now: Tick) -> Option<Connection> {
+    let pool = endpoint.pool(slot);
+    match endpoint.dial.protocol {
+        Protocol::Http => pool.take_http1(now),
+        Protocol::Grpc => pool.take_http2(now),
+    }
+}
+
+/// The server's wish about trying again.
+fn pushback(response: &Response<Incoming>) -> policy::pushback::Pushback {
+    let headers = response.headers();
+    if let Some(value) = headers.get("grpc-retry-pushback-ms") {
+        return policy::pushback::grpc(value.as_bytes());
+    }
+    let value = headers.get(header::RETRY_AFTER);
+    value.map_or_else(Default::default, |value| {
+        policy::pushback::retry_after(value.as_bytes(), runtime::clock::wall_s())
+    })
+}

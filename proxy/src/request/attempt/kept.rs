@@ -1,0 +1,93 @@
+//! The request while attempts are made: what of it can be sent once more.
+//!
+//! Only what may be needed again is kept: most requests are moved to the endpoint as they came.
+
+use http::Request;
+use http::request::Parts;
+use http_body::Body as _;
+use model::config::Protocol;
+use policy::retry::is_idempotent;
+
+use super::super::outgoing::{self, Stamp};
+use crate::body::{Broken, Replay, Sent, Source};
+use crate::table::Route;
+
+/// The request as far as it is still here.
+pub(super) struct Kept {
+    head: Option<Parts>,
+    body: Kind,
+    replay: bool,
+    method: http::Method,
+    broken: Option<Broken>,
+    bytes_max: u64,
+}
+
+enum Kind {
+    Empty,
+    Once(Option<Source>),
+    /// The newest view, until the next one is asked for.
+    Replay(Option<Replay>, Replay),
+}
+
+impl Kept {
+    pub(super) fn new(head: Parts, mut body: Source, route: &Route, protocol: Protocol) -> Self {
+        // After it was sent, a request is only sent again where that is safe for its method; HTTP/2 can prove for every method
+        // that a request was not processed.
+        let safe = is_idempotent(head.method.as_str()) || route.retry.non_idempotent || protocol == Protocol::Grpc;
+        let replay = safe && route.retry.attempts > 0;
+        let (bytes_max, mut broken) = (body.bytes_max(), None);
+        let body = if body.is_end_stream() {
+            Kind::Empty
+        } else {
+            if body.size_hint().exact().is_none() {
+                broken = Some(body.watch());
+            }
+            if replay {
+                let replay = Replay::new(body);
+                let handle = replay.handle();
+                Kind::Replay(Some(replay), handle)
+            } else {
+                Kind::Once(Some(body))
+            }
+        };
+        Self { method: head.method.clone(), head: Some(head), body, replay, broken, bytes_max }
+    }
+
+    /// The request for an attempt; `None` when it is not here any more.
+    pub(super) fn take(&mut self, stamp: &Stamp) -> Option<Request<Sent>> {
+        let body = match &mut self.body {
+            Kind::Empty => Sent::Empty,
+            Kind::Once(body) => Sent::Stream(body.take()?),
+            Kind::Replay(first, handle) => Sent::Replay(match first.take() {
+                Some(first) => first,
+                None => handle.again()?,
+            }),
+        };
+        let mut head = if self.replay { self.head.clone() } else { self.head.take() }?;
+        outgoing::stamp(&mut head.headers, stamp);
+        Some(outgoing::request(head, body))
+    }
+
+    /// Whether [`Kept::take`] would give it.
+    pub(super) fn is_here(&self) -> bool {
+        let body = match &self.body {
+            Kind::Empty => true,
+            Kind::Once(body) => body.is_some(),
+            Kind::Replay(first, handle) => first.is_some() || !handle.is_committed(),
+        };
+        body && self.head.is_some()
+    }
+
+    pub(super) fn method(&self) -> &str {
+        self.method.as_str()
+    }
+
+    /// How the body broke, where it could without the HTTP library saying so.
+    pub(super) fn broken(&self) -> Option<&Broken> {
+        self.broken.as_ref()
+    }
+
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+}

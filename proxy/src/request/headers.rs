@@ -1,0 +1,150 @@
+//! A request's head on its way in: what ends at this hop is taken off, what this hop vouches for is put on.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Version};
+use http_body::Body as _;
+
+use crate::body::Source;
+use crate::edge::{Arrival, Direction};
+use crate::refusal::{Reason, Refusal};
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Who called, as an application is told by its own sidecar and by nobody else.
+const CALLER: HeaderName = HeaderName::from_static("x-meshwork-caller");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+/// The one member of `TE` that may pass (RFC 9110 §10.1.4).
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+/// Longest `x-request-id` that is taken over from a client.
+const REQUEST_ID_LENGTH_MAX: usize = 128;
+
+/// Whether a request is a gRPC call: `application/grpc`, `application/grpc+proto`, never `application/grpc-web`.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(rest) = headers.get(CONTENT_TYPE).and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+    else {
+        return false;
+    };
+    matches!(rest.first(), None | Some(b'+' | b';'))
+}
+
+/// The request's id, made where it has none.
+pub(super) fn request_id(headers: &mut HeaderMap, mut random: impl FnMut() -> u64) -> HeaderValue {
+    if let Some(id) = headers.get(&REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_LENGTH_MAX) {
+        return id.clone();
+    }
+    let mut text = [0; 32];
+    for (half, number) in text.chunks_exact_mut(16).zip([random(), random()]) {
+        hexadecimal(half, number);
+    }
+    let id = HeaderValue::from_bytes(&text).unwrap_or(HTTP);
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+fn hexadecimal(place: &mut [u8], mut number: u64) {
+    for digit in place.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
+    }
+}
+
+/// Refuses a body that says it is too long, and bounds one that does not say.
+pub(super) fn bound_body(head: &Parts, body: &mut Source, bytes_max: u64) -> Result<(), Refusal> {
+    if let Some(length) = body.size_hint().exact() {
+        if length > bytes_max {
+            return Err(Reason::BodyTooLong(bytes_max).into());
+        }
+        // The HTTP library holds a body to the length that it gives.
+        return Ok(());
+    }
+    if head.headers.contains_key(CONTENT_LENGTH) && head.headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Reason::Framing("Content-Length beside Transfer-Encoding").into());
+    }
+    body.bound(bytes_max);
+    Ok(())
+}
+
+/// Takes off what ends at this hop (RFC 9110 §7.6.1) and puts on who called. Answers the protocol that the client wants to
+/// upgrade to, if it does.
+pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Refusal> {
+    let headers = &mut head.headers;
+    let mut upgrade = None;
+    if let Some(connection) = headers.remove(CONNECTION) {
+        let named = connection.to_str().map_err(|_| Reason::Framing("Connection is not readable"))?;
+        let wants = head.version == Version::HTTP_11 && names(named).any(|name| name.eq_ignore_ascii_case("upgrade"));
+        upgrade = if wants { headers.remove(UPGRADE) } else { None };
+        for name in names(named) {
+            remove_nominated(headers, name);
+        }
+    }
+    headers.remove(UPGRADE);
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    if let Some(te) = headers.remove(TE)
+        && (is_grpc || te.to_str().is_ok_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers"))))
+    {
+        headers.insert(TE, TRAILERS);
+    }
+    vouch(headers, arrival);
+    Ok(upgrade)
+}
+
+/// What a client could pretend is taken off where clients are not trusted; what is known is put on.
+fn vouch(headers: &mut HeaderMap, arrival: &Arrival) {
+    headers.remove(&CALLER);
+    match arrival.direction {
+        Direction::Inbound => {
+            if let Some(caller) = &arrival.peer_header {
+                headers.insert(CALLER, caller.clone());
+            }
+        }
+        Direction::Gateway => {
+            headers.remove(&FORWARDED);
+            if let Some(host) = headers.get(HOST).cloned() {
+                headers.insert(FORWARDED_HOST, host);
+            }
+            if let Some(client) = &arrival.forwarded_for {
+                headers.insert(FORWARDED_FOR, client.clone());
+            }
+            headers.insert(FORWARDED_PROTO, HTTP);
+        }
+        Direction::Outbound => {}
+    }
+}
+
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// A header that `Connection` nominates is for this hop; but no client takes off what requests are framed and routed by.
+fn remove_nominated(headers: &mut HeaderMap, name: &str) {
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return };
+    if ![HOST, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TE, REQUEST_ID, CALLER].contains(&name) {
+        headers.remove(name);
+    }
+}
+
+/// The same on the way back. `keep_upgrade`: the answer is 101.
+pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
+    if keep_upgrade {
+        return;
+    }
+    if let Some(connection) = headers.remove(CONNECTION) {
+        for name in connection.to_str().iter().flat_map(|named| names(named)) {
+            remove_nominated(headers, name);
+        }
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+}

@@ -1,0 +1,123 @@
+//! Match: from a request's host and path to a service and one of its routes, in normal form.
+
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Uri};
+use model::config::{BROKER, SIDECAR};
+use model::name::{Name, nearest};
+use policy::host::Authority;
+use policy::path;
+use policy::route;
+
+use crate::edge::{Arrival, Direction};
+use crate::plane::Plane;
+use crate::refusal::{Reason, Refusal};
+use crate::table::{Service, Table};
+
+/// What a request is for.
+pub(super) enum Matched {
+    /// This sidecar itself.
+    Sidecar,
+    /// A service, and the index of its route.
+    Service(Arc<Service>, usize),
+}
+
+/// Finds out, and brings the path into its normal form.
+pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<Matched, Refusal> {
+    normalise_path(head)?;
+    let service = match arrival.direction {
+        Direction::Inbound => table.application.clone().ok_or(Reason::NotReady)?,
+        Direction::Gateway => let_through(table, head)?,
+        Direction::Outbound => {
+            let authority = authority(arrival, head)?;
+            if authority.host == SIDECAR {
+                return Ok(Matched::Sidecar);
+            }
+            service(&arrival.plane, table, &authority.host)?
+        }
+    };
+    let index = match &service.rules[..] {
+        // Most services have one route that takes everything.
+        [only] if only.matches.is_empty() => 0,
+        rules => {
+            let (method, path, headers) = (head.method.as_str(), head.uri.path(), &head.headers);
+            let request = route::Request { method, path, headers: |name: &str| values(headers, name) };
+            let index = route::choose(rules, &request);
+            index.ok_or_else(|| not_let_through(service.name.as_str(), head))?
+        }
+    };
+    Ok(Matched::Service(service, index))
+}
+
+fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers.get_all(name).iter().map(HeaderValue::as_bytes)
+}
+
+/// The service that the host names, if this subject may name it.
+pub(super) fn service(plane: &Plane, table: &Table, host: &str) -> Result<Arc<Service>, Refusal> {
+    if let Some(service) = table.services.get(host) {
+        return Ok(service.clone());
+    }
+    // A declared service that is not in the snapshot is one that the graph does not give to this subject.
+    if let Some(name) = table.snapshot.declared.get(host) {
+        return Err(no_edge(plane, name));
+    }
+    let known = table.snapshot.declared.iter().map(Name::as_str).chain([BROKER, SIDECAR]);
+    let near = nearest(host, known).into_iter().map(str::to_owned).collect();
+    let refusal = Refusal::from(Reason::Undeclared(host.to_owned()));
+    Err(Refusal { service: Some(host.to_owned()), near, ..refusal })
+}
+
+pub(super) fn no_edge(plane: &Plane, to: &Name) -> Refusal {
+    let refusal = Refusal::from(Reason::NoEdge { from: plane.subject.clone(), to: to.clone() });
+    Refusal { service: Some(to.to_string()), ..refusal }
+}
+
+fn let_through(table: &Table, head: &Parts) -> Result<Arc<Service>, Refusal> {
+    let gateway = table.snapshot.gateway.as_ref().ok_or(Reason::NotReady)?;
+    let text = authority_text(head).ok_or(Reason::NoHost)?;
+    let authority = Authority::parse(text).map_err(Reason::Host)?;
+    let (method, path, headers) = (head.method.as_str(), head.uri.path(), &head.headers);
+    let request = route::Request { method, path, headers: |name: &str| values(headers, name) };
+    let index = route::choose_backend(&gateway.backends, &authority.host, &request);
+    let backend = index.map(|index| &gateway.backends[index]);
+    let service = backend.and_then(|backend| table.services.get(&backend.service));
+    service.cloned().ok_or_else(|| not_let_through(&authority.host, head))
+}
+
+fn not_let_through(host: &str, head: &Parts) -> Refusal {
+    Reason::NotLetThrough { host: host.to_owned(), path: head.uri.path().to_owned() }.into()
+}
+
+/// Where the application wants to go: the request's own authority, or the tunnel's that it came through.
+fn authority<'a>(arrival: &'a Arrival, head: &'a Parts) -> Result<Authority<'a>, Refusal> {
+    let text = authority_text(head).or(arrival.tunnel.as_deref()).ok_or(Reason::NoHost)?;
+    Authority::parse(text).map_err(|error| Reason::Host(error).into())
+}
+
+/// In absolute form and in HTTP/2 the target carries it (RFC 9112 §3.2.2: `Host` is then ignored).
+fn authority_text(head: &Parts) -> Option<&str> {
+    match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => head.headers.get(HOST)?.to_str().ok(),
+    }
+}
+
+fn normalise_path(head: &mut Parts) -> Result<(), Refusal> {
+    let normal = match path::normalise(head.uri.path()).map_err(Reason::Path)? {
+        std::borrow::Cow::Borrowed(same) if same.len() == head.uri.path().len() => return Ok(()),
+        normal => normal.into_owned(),
+    };
+    let target = match head.uri.query() {
+        Some(query) => format!("{normal}?{query}"),
+        None => normal,
+    };
+    let target = PathAndQuery::try_from(target).map_err(|_| Reason::Path(path::Error::Relative))?;
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.path_and_query = Some(target);
+    head.uri = Uri::from_parts(parts).map_err(|_| Reason::Path(path::Error::Relative))?;
+    Ok(())
+}

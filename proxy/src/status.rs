@@ -1,0 +1,71 @@
+//! What the host `sidecar` answers: health, metrics, and which endpoints there are, how they stand and why.
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use model::name::Name;
+use policy::breaker::Standing;
+use serde_json::{Value, json};
+
+use crate::body::Answered;
+use crate::plane::Plane;
+use crate::table::{Endpoint, Service};
+
+/// Answers a request to the sidecar itself.
+pub(crate) fn answer(plane: &Plane, head: &Parts) -> Response<Answered> {
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is known here\n".to_owned());
+    }
+    match head.uri.path() {
+        "/healthz" => plain(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/metrics" => plain(StatusCode::OK, runtime::metrics::CONTENT_TYPE, plane.metrics.encode()),
+        "/v1/status" => plain(StatusCode::OK, "application/json", status(plane).to_string()),
+        _ => plain(StatusCode::NOT_FOUND, "text/plain", "there is /healthz, /metrics and /v1/status\n".to_owned()),
+    }
+}
+
+fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response<Answered> {
+    let mut response = Response::new(Answered::full(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The snapshot in force and its endpoints.
+pub(crate) fn status(plane: &Plane) -> Value {
+    let table = plane.table.load_full();
+    let service = |(name, service): (&Name, &std::sync::Arc<Service>)| {
+        let endpoints = service.endpoints.iter().map(|one| endpoint(plane, one));
+        (name.to_string(), json!({"callable": service.callable, "endpoints": endpoints.collect::<Value>()}))
+    };
+    let services = table.iter().flat_map(|table| table.services.iter().map(service));
+    json!({
+        "mesh": plane.mesh.as_str(),
+        "subject": plane.subject.to_string(),
+        "instance": plane.instance.as_str(),
+        "revision": table.as_ref().map(|table| table.snapshot.revision),
+        "version": table.as_ref().map(|table| table.snapshot.version),
+        "certificate_not_after_s": plane.identity.as_ref().map(|identity| identity.current().not_after_s),
+        "services": services.collect::<serde_json::Map<_, _>>(),
+        "edges": plane.edges(),
+    })
+}
+
+fn endpoint(plane: &Plane, endpoint: &Endpoint) -> Value {
+    let now = plane.now();
+    let loads = (0..plane.slots()).map(|slot| endpoint.load(slot));
+    let in_progress: u32 = loads.clone().map(policy::balance::Load::in_progress).sum();
+    let round_trips: Vec<u128> = loads.map(|load| load.round_trip(now).as_micros()).collect();
+    let mut value = json!({
+        "endpoint": endpoint.name,
+        "address": endpoint.dial.address.to_string(),
+        "subset": endpoint.subset.as_ref().map(Name::as_str),
+        "breaker": endpoint.breaker_state(now).1,
+        "in_progress": in_progress,
+        "round_trip_us": round_trips,
+        "connections": endpoint.connections(),
+    });
+    if let Standing::Open { until, by } = endpoint.breaker.standing(now) {
+        value["unavailable"] = json!({"why": by.to_string(), "for_ms": until.since(now).as_millis()});
+    }
+    value
+}

@@ -1,0 +1,203 @@
+//! Making a connection: resolve, connect, shake hands, start HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::config::Protocol;
+use model::identity::Subject;
+use runtime::identity::Identity;
+use runtime::net::Stream;
+use runtime::tls::{self, Alpn};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Sent;
+
+/// Longest wait for a connection, its TLS handshake included.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most headers in an answer; more is the endpoint's fault.
+const ANSWER_HEADERS_MAX: usize = 128;
+/// Read buffer of one HTTP/1.1 connection; an answer's head must fit.
+const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Flow-control window of one HTTP/2 stream.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Flow-control window of one HTTP/2 connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// How often an HTTP/2 connection in use is asked whether its peer still lives, and how long it may take to say so.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How an endpoint is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Dial {
+    pub(crate) address: Address,
+    pub(crate) security: Security,
+    pub(crate) protocol: Protocol,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// A socket address.
+    Socket(SocketAddr),
+    /// `host:port`, resolved anew for each connection.
+    Named(String),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(address) => write!(f, "{address}"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What protects a connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Security {
+    /// Nothing: loopback, or a service outside of the mesh that says so.
+    Plain,
+    /// Mutual TLS; the endpoint must prove to be this subject.
+    Mesh(Subject),
+    /// TLS under a public name.
+    External { name: String, roots: Option<String>, config: Arc<ClientConfig> },
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    #[error("{0} does not resolve: {1}")]
+    Resolve(String, io::Error),
+    #[error("connection refused")]
+    Refused,
+    #[error("no connection within {}", model::unit::write_duration(CONNECT_TIMEOUT))]
+    Timeout,
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
+    #[error("this sidecar has no identity to show")]
+    NoIdentity,
+    #[error("HTTP could not be started: {0}")]
+    Start(hyper::Error),
+}
+
+/// A fresh connection, ready for a request.
+pub(crate) enum Fresh {
+    Http1(http1::SendRequest<Sent>),
+    Http2(http2::SendRequest<Sent>),
+}
+
+/// Makes a connection. Its driver runs as a task on the current runtime and ends with the connection.
+pub(crate) async fn dial(dial: &Dial, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect(dial, identity)).await {
+        Ok(result) => result,
+        Err(_) => Err(Unreachable::Timeout),
+    }
+}
+
+async fn connect(dial: &Dial, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
+    let stream = open(&dial.address).await?;
+    let alpn = match dial.protocol {
+        Protocol::Http => Alpn::Http1,
+        Protocol::Grpc => Alpn::Http2,
+    };
+    match &dial.security {
+        Security::Plain => start(stream, dial.protocol).await,
+        Security::Mesh(subject) => {
+            let identity = identity.ok_or(Unreachable::NoIdentity)?.current();
+            let config = identity.client(subject, alpn).map_err(|error| Unreachable::Tls(error.to_string()))?;
+            let stream = tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))?;
+            start(stream, dial.protocol).await
+        }
+        Security::External { name, config, .. } => {
+            let stream = tls::connect_external(stream, config.clone(), name).await;
+            start(stream.map_err(|error| Unreachable::Tls(error.to_string()))?, dial.protocol).await
+        }
+    }
+}
+
+async fn open(address: &Address) -> Result<Stream, Unreachable> {
+    match address {
+        Address::Socket(address) => runtime::net::connect(*address).await.map_err(unreachable),
+        Address::Named(name) => {
+            let resolved = runtime::net::resolve(name).await.map_err(|e| Unreachable::Resolve(name.clone(), e))?;
+            let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            let mut last = Unreachable::Resolve(name.clone(), none());
+            for address in resolved {
+                match runtime::net::connect(address).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = unreachable(error),
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+fn unreachable(error: io::Error) -> Unreachable {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Unreachable::Refused,
+        io::ErrorKind::TimedOut => Unreachable::Timeout,
+        _ => Unreachable::Connect(error),
+    }
+}
+
+async fn start<S>(stream: S, protocol: Protocol) -> Result<Fresh, Unreachable>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(stream);
+    match protocol {
+        Protocol::Http => {
+            let mut builder = http1::Builder::new();
+            builder.max_headers(ANSWER_HEADERS_MAX).max_buf_size(ANSWER_HEAD_BYTES_MAX);
+            let (sender, driver) = builder.handshake(io).await.map_err(Unreachable::Start)?;
+            tokio::spawn(async move {
+                // How a connection ended reaches the request that was on it; without one, it is nobody's news.
+                let _ = driver.with_upgrades().await;
+            });
+            Ok(Fresh::Http1(sender))
+        }
+        Protocol::Grpc => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT);
+            let (sender, driver) = builder.handshake(io).await.map_err(Unreachable::Start)?;
+            tokio::spawn(async move {
+                let _ = driver.await;
+            });
+            Ok(Fresh::Http2(sender))
+        }
+    }
+}
+
+impl PartialEq for Dial {
+    fn eq(&self, other: &Self) -> bool {
+        self.address == other.address && self.security == other.security && self.protocol == other.protocol
+    }
+}
+
+impl PartialEq for Security {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain, Self::Plain) => true,
+            (Self::Mesh(one), Self::Mesh(other)) => one == other,
+            // The settings are made of the other two.
+            (Self::External { name, roots, .. }, Self::External { name: other_name, roots: other_roots, .. }) => {
+                name == other_name && roots == other_roots
+            }
+            _ => false,
+        }
+    }
+}
