@@ -4,9 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Place, Source};
+use super::{Config, Consumption, Place, Source};
 use crate::identity::Subject;
 use crate::name::Name;
+
+impl Source {
+    /// The name of the queue or topic.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Queue(name) | Self::Topic(name) => name,
+        }
+    }
+}
 
 impl Config {
     /// The services to which requests for `service` go: the backends of its routes that have a weight, each once.
@@ -62,14 +72,9 @@ impl Config {
     /// Who is served from the queue or topic `destination`.
     #[must_use]
     pub fn consumers_of(&self, destination: &Name) -> BTreeSet<Subject> {
-        let consumes = |source: &Source| match source {
-            Source::Queue(name) | Source::Topic(name) => name == destination,
-        };
-        let consumers = self.services.iter();
-        consumers
-            .filter(|(_, service)| service.consumes.iter().any(|consumption| consumes(&consumption.source)))
-            .map(|(name, _)| Subject::Service(name.clone()))
-            .collect()
+        let consumes = |consumption: &Consumption| consumption.source.name() == destination;
+        let consumers = self.services.iter().filter(|(_, service)| service.consumes.iter().any(consumes));
+        consumers.map(|(name, _)| Subject::Service(name.clone())).collect()
     }
 
     /// The services inside of the mesh in waves: each stands behind all that it reaches by calls.
@@ -99,17 +104,22 @@ impl Config {
             }
         }
         let mut waves = Vec::new();
-        loop {
-            let ready: Vec<Name> =
-                awaited.iter().filter(|(_, left)| **left == 0).map(|(name, _)| (*name).clone()).collect();
-            awaited.retain(|_, left| *left > 0);
-            if ready.is_empty() {
-                return (waves, awaited.into_keys().cloned().collect());
+        let free = awaited.iter().filter(|(_, left)| **left == 0);
+        let mut wave: Vec<Name> = free.map(|(name, _)| (*name).clone()).collect();
+        while !wave.is_empty() {
+            let mut next = BTreeSet::new();
+            for started in &wave {
+                awaited.remove(started);
+                for caller in callers.get(started).into_iter().flatten() {
+                    let left = awaited.entry(caller).or_default();
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        next.insert((*caller).clone());
+                    }
+                }
             }
-            for caller in ready.iter().filter_map(|started| callers.get(started)).flatten() {
-                awaited.entry(caller).and_modify(|left| *left -= 1);
-            }
-            waves.push(ready);
+            waves.push(std::mem::replace(&mut wave, next.into_iter().collect()));
         }
+        (waves, awaited.into_keys().cloned().collect())
     }
 }

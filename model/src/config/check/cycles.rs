@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::config::finding::{Mistake, Place, code};
 use crate::name::Name;
 
+/// Services of a circle that a finding lists; of a longer one, the first of them.
+const LISTED_MAX: usize = 16;
+
 pub(super) fn cycles(desk: &mut Desk<'_, '_>, config: &Config) {
     let edges: BTreeMap<&Name, BTreeSet<Name>> =
         config.services.keys().map(|name| (name, config.reached_from(name))).collect();
@@ -33,6 +36,10 @@ pub(super) fn cycles(desk: &mut Desk<'_, '_>, config: &Config) {
 fn report(desk: &mut Desk<'_, '_>, at: Place, way: &[&str]) {
     let message = match way {
         [one, _] => format!("`{one}` calls itself and waits for the answer"),
+        _ if way.len() > LISTED_MAX => {
+            let listed = way[..LISTED_MAX].join(" → ");
+            format!("these services wait for each other: {listed} → … ({} in all)", way.len() - 1)
+        }
         _ => format!("these services wait for each other: {}", way.join(" → ")),
     };
     let mistake = Mistake::new(code::CALL_CYCLE, message);

@@ -1,10 +1,9 @@
 //! Queues, topics and the broker as proven.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::desk::{Desk, inner};
-use crate::config::document::scalar::{NameText, Scalar};
 use crate::config::document::{self, Located};
 use crate::config::finding::{Mistake, code};
 use crate::config::{Broker, Config, Delivery, Durability, Queue, Topic};
@@ -93,21 +92,21 @@ pub(super) fn broker(desk: &mut Desk<'_, '_>) -> Broker {
 
 /// Warns of queues and topics to which nothing is sent, or from which nothing is taken.
 pub(super) fn unused(desk: &mut Desk<'_, '_>, config: &Config) {
-    let queues: Vec<_> = desk.mesh.queues.iter().map(|(key, _)| ("queue", *key)).collect();
-    let topics: Vec<_> = desk.mesh.topics.iter().map(|(key, _)| ("topic", *key)).collect();
-    for (what, key) in queues.into_iter().chain(topics) {
-        warn_unused(desk, config, what, key);
-    }
-}
-
-fn warn_unused(desk: &mut Desk<'_, '_>, config: &Config, what: &str, key: &Scalar<NameText>) {
-    let Ok(name) = Name::new(key.text()) else { return };
-    if config.publishers_of(&name).is_empty() {
-        let mistake = Mistake::new(code::NO_PUBLISHER, format!("no service publishes to the {what} `{name}`"));
-        desk.warning(key.at, mistake.expected(format!("`publishes: [{name}]` in a service")));
-    }
-    if config.consumers_of(&name).is_empty() {
-        let mistake = Mistake::new(code::NO_CONSUMER, format!("no service consumes the {what} `{name}`"));
-        desk.warning(key.at, mistake.expected(format!("`consumes: [{{{what}: {name}}}]` in a service")));
+    let publications = config.services.values().flat_map(|service| &service.publishes);
+    let published: BTreeSet<&str> = publications.map(Name::as_str).collect();
+    let consumptions = config.services.values().flat_map(|service| &service.consumes);
+    let consumed: BTreeSet<&str> = consumptions.map(|consumption| consumption.source.name().as_str()).collect();
+    let queues = desk.mesh.queues.iter().map(|(key, _)| ("queue", *key));
+    let declared: Vec<_> = queues.chain(desk.mesh.topics.iter().map(|(key, _)| ("topic", *key))).collect();
+    for (what, key) in declared {
+        let name = key.text();
+        if !published.contains(name) {
+            let mistake = Mistake::new(code::NO_PUBLISHER, format!("no service publishes to the {what} `{name}`"));
+            desk.warning(key.at, mistake.expected(format!("`publishes: [{name}]` in a service")));
+        }
+        if !consumed.contains(name) {
+            let mistake = Mistake::new(code::NO_CONSUMER, format!("no service consumes the {what} `{name}`"));
+            desk.warning(key.at, mistake.expected(format!("`consumes: [{{{what}: {name}}}]` in a service")));
+        }
     }
 }
