@@ -1,13 +1,19 @@
 //! A disk in memory that crashes as a real one may: what was not synced is lost or torn, as a seed decides.
 //!
-//! It outlives the "process" that wrote to it: clones share the files. Faults are asked for by [`MemoryDisk::fail`].
+//! It outlives the "process" that wrote to it: clones share the files. Faults are asked for by [`MemoryDisk::fail`]. Made folders are
+//! durable at once, and a sector ([`SECTOR_BYTES`]) is never torn: what is built on this disk may count on that much.
 
-use std::collections::BTreeMap;
+mod file;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile, Lock, OpenMode};
+use file::File;
+
+pub use file::SECTOR_BYTES;
 
 /// A disk in memory; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +24,7 @@ pub struct MemoryDisk(Arc<Mutex<State>>);
 pub enum Operation {
     /// Writing bytes.
     Write,
-    /// Syncing a file.
+    /// Syncing a file or a folder.
     Sync,
     /// Taking room.
     Allocate,
@@ -26,14 +32,16 @@ pub enum Operation {
 
 #[derive(Debug, Default)]
 struct State {
-    folders: std::collections::BTreeSet<PathBuf>,
+    folders: BTreeSet<PathBuf>,
     /// The names as they are seen now.
     names: BTreeMap<PathBuf, Inode>,
     /// The names as a crash would leave them.
     durable_names: BTreeMap<PathBuf, Inode>,
+    /// What was done to the names of each folder since it was synced, in order.
+    unsynced: BTreeMap<PathBuf, Vec<Change>>,
     files: BTreeMap<Inode, File>,
     next: Inode,
-    locks: std::collections::BTreeSet<PathBuf>,
+    locks: BTreeSet<PathBuf>,
     /// Grows with each crash, so that what an earlier life holds open can no longer write.
     life: u64,
     faults: Vec<Fault>,
@@ -41,14 +49,29 @@ struct State {
 
 type Inode = u64;
 
-#[derive(Debug, Default)]
-struct File {
-    now: Vec<u8>,
-    durable: Vec<u8>,
-    /// Writes since the last sync, in order.
-    unsynced: Vec<(u64, Vec<u8>)>,
-    /// The length changed by other means since the last sync.
-    resized: bool,
+#[derive(Debug, Clone)]
+enum Change {
+    Created(PathBuf, Inode),
+    Removed(PathBuf),
+    Renamed(PathBuf, PathBuf),
+}
+
+impl Change {
+    fn apply(self, names: &mut BTreeMap<PathBuf, Inode>) {
+        match self {
+            Self::Created(path, inode) => {
+                names.insert(path, inode);
+            }
+            Self::Removed(path) => {
+                names.remove(&path);
+            }
+            Self::Renamed(from, to) => {
+                if let Some(inode) = names.remove(&from) {
+                    names.insert(to, inode);
+                }
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -60,19 +83,24 @@ struct Fault {
 }
 
 impl MemoryDisk {
-    /// The machine stops: of what was not synced, each file keeps a prefix of its writes, the last one perhaps torn, as `seed`
-    /// decides; names that were not synced are lost. Files held open from before are dead.
+    /// The machine stops. Of what was not synced, each file keeps nothing, everything, a beginning or any of its sectors, and each folder
+    /// keeps the first of its changes, as `seed` decides. Files held open from before are dead.
     pub fn crash(&self, seed: u64) {
         let mut state = self.state();
         let mut random = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
         state.life += 1;
         state.locks.clear();
+        for changes in std::mem::take(&mut state.unsynced).into_values() {
+            let kept = random.below(changes.len() + 1);
+            for change in changes.into_iter().take(kept) {
+                change.apply(&mut state.durable_names);
+            }
+        }
         state.names = state.durable_names.clone();
-        let kept: Vec<Inode> = state.names.values().copied().collect();
-        state.files.retain(|inode, _| kept.contains(inode));
         for file in state.files.values_mut() {
             file.crash(&mut random);
         }
+        state.forget_nameless();
     }
 
     /// Lets the operation fail with `kind` after `after` more that succeed: once, or for ever.
@@ -92,11 +120,8 @@ impl MemoryDisk {
     pub fn flip_bit(&self, path: &Path, offset: usize, bit: u8) {
         let mut state = self.state();
         let inode = state.names[path];
-        let Some(file) = state.files.get_mut(&inode) else { return };
-        file.now[offset] ^= 1 << bit;
-        if let Some(byte) = file.durable.get_mut(offset) {
-            *byte ^= 1 << bit;
-        }
+        let flipped = state.files.get_mut(&inode).is_some_and(|file| file.flip_bit(offset as u64, bit));
+        assert!(flipped, "{} has no byte {offset}", path.display());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,47 +143,19 @@ impl State {
         }
         Err(kind.into())
     }
-}
 
-impl File {
-    fn write(&mut self, bytes: &[u8], offset: u64) {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let end = start + bytes.len();
-        if self.now.len() < end {
-            self.now.resize(end, 0);
-        }
-        self.now[start..end].copy_from_slice(bytes);
-        self.unsynced.push((offset, bytes.to_vec()));
+    fn change(&mut self, change: Change) {
+        let (Change::Created(path, _) | Change::Removed(path) | Change::Renamed(_, path)) = &change;
+        let folder = path.parent().unwrap_or(path).to_owned();
+        self.unsynced.entry(folder).or_default().push(change.clone());
+        change.apply(&mut self.names);
     }
 
-    fn sync(&mut self) {
-        if self.resized || self.durable.len() != self.now.len() {
-            self.durable.clone_from(&self.now);
-        } else {
-            for (offset, bytes) in &self.unsynced {
-                let start = usize::try_from(*offset).unwrap_or(usize::MAX);
-                self.durable[start..start + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        self.unsynced.clear();
-        self.resized = false;
-    }
-
-    fn crash(&mut self, random: &mut Random) {
-        let mut left = std::mem::take(&mut self.durable);
-        let survive = random.below(self.unsynced.len() + 1);
-        for (index, (offset, bytes)) in self.unsynced.drain(..).enumerate().take(survive) {
-            let whole = index + 1 < survive;
-            let length = if whole { bytes.len() } else { random.below(bytes.len() + 1) };
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            if left.len() < start + length {
-                left.resize(start + length, 0);
-            }
-            left[start..start + length].copy_from_slice(&bytes[..length]);
-        }
-        self.now.clone_from(&left);
-        self.durable = left;
-        self.resized = false;
+    /// Frees the files that no name and no handle leads to, now or after a crash.
+    fn forget_nameless(&mut self) {
+        let named: BTreeSet<Inode> = self.names.values().chain(self.durable_names.values()).copied().collect();
+        let pending = self.unsynced.values().flatten().any(|change| matches!(change, Change::Created(..)));
+        self.files.retain(|inode, file| file.handles > 0 || pending || named.contains(inode));
     }
 }
 
@@ -195,34 +192,44 @@ impl Disk for MemoryDisk {
                 state.next += 1;
                 let inode = state.next;
                 state.files.insert(inode, File::default());
-                state.names.insert(path.to_owned(), inode);
+                state.change(Change::Created(path.to_owned(), inode));
                 inode
             }
         };
+        if let Some(file) = state.files.get_mut(&inode) {
+            file.handles += 1;
+        }
         Ok(Box::new(MemoryFile { disk: self.clone(), inode, life: state.life, write: mode != OpenMode::Read }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), inode);
+        if !state.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change(Change::Renamed(from.to_owned(), to.to_owned()));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.state().names.remove(path).map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let mut state = self.state();
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change(Change::Removed(path.to_owned()));
+        Ok(())
     }
 
     fn sync_dir(&self, folder: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.durable_names.retain(|path, _| path.parent() != Some(folder));
-        let fresh: Vec<_> = state
-            .names
-            .iter()
-            .filter(|(path, _)| path.parent() == Some(folder))
-            .map(|(path, inode)| (path.clone(), *inode))
-            .collect();
-        state.durable_names.extend(fresh);
+        if !state.folders.contains(folder) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.check(Operation::Sync)?;
+        for change in state.unsynced.remove(folder).unwrap_or_default() {
+            change.apply(&mut state.durable_names);
+        }
+        state.forget_nameless();
         Ok(())
     }
 
@@ -282,14 +289,20 @@ impl MemoryFile {
     }
 }
 
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.life == self.life
+            && let Some(file) = state.files.get_mut(&self.inode)
+        {
+            file.handles -= 1;
+        }
+    }
+}
+
 impl DiskFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(None, |file| {
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.now.len());
-            let length = buffer.len().min(file.now.len() - start);
-            buffer[..length].copy_from_slice(&file.now[start..start + length]);
-            length
-        })
+        self.with(None, |file| file.read(buffer, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -297,22 +310,17 @@ impl DiskFile for MemoryFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.with(None, |file| file.now.len() as u64)
+        self.with(None, |file| file.length())
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.with(Some(Operation::Write), |file| {
-            file.now.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
-            file.resized = true;
-        })
+        self.with(Some(Operation::Write), |file| file.set_length(bytes))
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         self.with(Some(Operation::Allocate), |file| {
-            let length = usize::try_from(bytes).unwrap_or(usize::MAX);
-            if file.now.len() < length {
-                file.now.resize(length, 0);
-                file.resized = true;
+            if file.length() < bytes {
+                file.set_length(bytes);
             }
         })
     }
@@ -323,6 +331,7 @@ impl DiskFile for MemoryFile {
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014): enough to choose what a crash leaves.
+#[derive(Debug)]
 struct Random(u64);
 
 impl Random {
@@ -340,29 +349,81 @@ mod tests {
     use super::*;
     use crate::disk::{read_whole, replace};
 
+    fn disk() -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        disk.create_dir_all(Path::new("/d")).unwrap();
+        disk
+    }
+
     #[test]
-    fn a_crash_keeps_what_was_synced_and_no_more_than_a_prefix_of_the_rest() {
+    fn a_crash_keeps_what_was_synced_and_any_sectors_of_the_rest() {
         let path = Path::new("/d/f");
-        for seed in 0..200 {
-            let disk = MemoryDisk::default();
-            disk.create_dir_all(Path::new("/d")).unwrap();
+        let sector = |byte: u8| [byte; SECTOR_BYTES as usize];
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..400 {
+            let disk = disk();
             let file = disk.open(path, OpenMode::Create).unwrap();
-            disk.sync_dir(Path::new("/d")).unwrap();
-            file.write_at(b"durable", 0).unwrap();
+            file.allocate(4 * SECTOR_BYTES).unwrap();
+            file.write_at(&sector(1), 0).unwrap();
             file.sync_data().unwrap();
-            file.write_at(b"maybe", 7).unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            file.write_at(&[sector(2), sector(3), sector(4)].concat(), SECTOR_BYTES).unwrap();
             disk.crash(seed);
             assert!(file.write_at(b"x", 0).is_err(), "a file of an earlier life is dead");
-            let left = read_whole(&disk, path, 100).unwrap();
-            assert!(b"durablemaybe".starts_with(&left) && left.len() >= 7, "{left:?}");
+            let left = read_whole(&disk, path, 10_000).unwrap();
+            let first_bytes: Vec<u8> = left.chunks(SECTOR_BYTES as usize).map(|sector| sector[0]).collect();
+            assert!(left.chunks(SECTOR_BYTES as usize).all(|sector| sector.iter().all(|byte| *byte == sector[0])));
+            outcomes.insert(first_bytes);
         }
+        assert!(outcomes.iter().all(|left| left.len() == 4 && left[0] == 1));
+        assert_eq!(outcomes.len(), 8, "each of three sectors is there or not: {outcomes:?}");
+    }
+
+    #[test]
+    fn a_crash_keeps_the_first_changes_of_a_folder() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..100 {
+            let disk = disk();
+            replace(&disk, Path::new("/d/a"), b"old").unwrap();
+            disk.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
+            disk.open(Path::new("/d/c"), OpenMode::Create).unwrap();
+            disk.remove(Path::new("/d/b")).unwrap();
+            disk.crash(seed);
+            outcomes.insert(disk.list(Path::new("/d")).unwrap().join(" "));
+        }
+        assert_eq!(outcomes.into_iter().collect::<Vec<_>>(), ["a", "b", "b c", "c"]);
+    }
+
+    #[test]
+    fn the_same_seed_leaves_the_same() {
+        let left = |seed| {
+            let disk = disk();
+            let file = disk.open(Path::new("/d/f"), OpenMode::Create).unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            file.write_at(&[7; 20_000], 100).unwrap();
+            disk.crash(seed);
+            read_whole(&disk, Path::new("/d/f"), 100_000).unwrap()
+        };
+        for seed in 0..20 {
+            assert_eq!(left(seed), left(seed));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_zeros_when_the_file_grows_again() {
+        let disk = disk();
+        let file = disk.open(Path::new("/d/f"), OpenMode::Create).unwrap();
+        file.write_at(&[7; 9_000], 0).unwrap();
+        file.set_len(10).unwrap();
+        file.allocate(9_000).unwrap();
+        let left = read_whole(&disk, Path::new("/d/f"), 9_000).unwrap();
+        assert_eq!(left, [vec![7; 10], vec![0; 8_990]].concat());
     }
 
     #[test]
     fn a_replaced_file_is_the_old_or_the_new_one() {
         let path = Path::new("/d/f");
-        let disk = MemoryDisk::default();
-        disk.create_dir_all(Path::new("/d")).unwrap();
+        let disk = disk();
         replace(&disk, path, b"old").unwrap();
         disk.fail(Operation::Sync, 0, io::ErrorKind::Other, false);
         assert!(replace(&disk, path, b"new").is_err());

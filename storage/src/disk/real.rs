@@ -6,12 +6,16 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 
 use super::{Disk, DiskFile, Lock, OpenMode};
 
 /// The file by which a folder is locked.
 const LOCK_FILE: &str = "lock";
+
+/// How many zeros are written at once where the file system cannot take room otherwise.
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// The machine's own disk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,18 +84,46 @@ impl Disk for RealDisk {
         let mut options = fs::OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Box::new(RealLock { _file: file })),
-            Err((_, errno)) => {
-                let text = format!("{} is in use by another process ({errno})", folder.display());
+            Ok(file) => {
+                file.set_len(0)?;
+                file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
+                Ok(Box::new(RealLock { _file: file }))
+            }
+            Err((file, Errno::EWOULDBLOCK)) => {
+                let owner = owner(&file).map_or_else(String::new, |process| format!(" {process}"));
+                let text = format!("{} is in use by another process{owner}", folder.display());
                 Err(io::Error::new(io::ErrorKind::WouldBlock, text))
             }
+            Err((_, errno)) => Err(errno.into()),
         }
     }
+}
+
+/// The process that wrote its number into the lock's file. Whoever dies leaves its number there, so it says something only
+/// while the lock is taken.
+#[expect(clippy::disallowed_types, reason = "this is the door")]
+fn owner(lock: &fs::File) -> Option<u32> {
+    let mut digits = [0; 10];
+    let length = lock.read_at(&mut digits, 0).ok()?;
+    std::str::from_utf8(&digits[..length]).ok()?.parse().ok()
 }
 
 #[expect(clippy::disallowed_types, reason = "this is the door")]
 fn open_plain(path: &Path) -> io::Result<fs::File> {
     fs::File::open(path)
+}
+
+impl RealFile {
+    fn write_zeros(&self, end: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut offset = self.len()?;
+        while offset < end {
+            let length = zeros.len().min(usize::try_from(end - offset).unwrap_or(usize::MAX));
+            self.write_at(&zeros[..length], offset)?;
+            offset += length as u64;
+        }
+        Ok(())
+    }
 }
 
 impl DiskFile for RealFile {
@@ -113,8 +145,11 @@ impl DiskFile for RealFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let length = i64::try_from(bytes).map_err(io::Error::other)?;
-        fallocate(&self.0, FallocateFlags::empty(), 0, length)?;
-        Ok(())
+        match fallocate(&self.0, FallocateFlags::empty(), 0, length) {
+            // A file system that cannot promise room is given the zeros themselves.
+            Err(Errno::EOPNOTSUPP) => self.write_zeros(bytes),
+            other => Ok(other?),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
