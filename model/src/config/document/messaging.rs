@@ -24,7 +24,7 @@ pub struct Consumption {
     pub topic: Option<Scalar<NameText>>,
     /// The path of the application to which messages are pushed as CloudEvents. Absent: it leases them itself (queues only).
     pub path: Option<Scalar<PathText>>,
-    /// Deliveries at a time to the whole service, from 1 to 1,024; of a topic that many keys at a time. 8.
+    /// Deliveries at a time to the whole service, from 1 to 1,024; of a topic that many keys at a time. Default: 8.
     pub concurrency: Option<Scalar<Whole<1, 1_024>>>,
 }
 
@@ -36,9 +36,9 @@ pub struct Queue {
     pub delivery: Option<Located<Delivery>>,
     /// What becomes of messages that could not be delivered.
     pub dead_letter: Option<Located<DeadLetter>>,
-    /// Most messages that wait, from 1 to 1,000,000,000. 1,000,000. One more: 429.
+    /// Most messages that wait, from 1 to 1,000,000,000. Default: 1,000,000. One more: 429.
     pub messages_max: Option<Scalar<Whole<1, 1_000_000_000>>>,
-    /// What a publish waits for: `sync` (on the disk) or `os` (with the operating system). `sync`.
+    /// What a publish waits for: `sync` (on the disk) or `os` (with the operating system). Default: `sync`.
     pub durability: Option<Scalar<Word<Durability>>>,
 }
 
@@ -48,11 +48,11 @@ pub struct Queue {
 pub struct Topic {
     /// The attribute of the event's data that is its key when the event has no `partitionkey`. Absent: no key, no order.
     pub key: Option<Scalar<AnyText>>,
-    /// How long events are kept, from 1s to 3650d. 7d.
+    /// How long events are kept, from 1s to 3650d. Default: 7d.
     pub keep: Option<Scalar<Time<1_000, KEEP_MAX>>>,
     /// How its subscriptions deliver.
     pub delivery: Option<Located<Delivery>>,
-    /// What a publish waits for: `sync` (on the disk) or `os` (with the operating system). `sync`.
+    /// What a publish waits for: `sync` (on the disk) or `os` (with the operating system). Default: `sync`.
     pub durability: Option<Scalar<Word<Durability>>>,
 }
 
@@ -60,11 +60,11 @@ pub struct Topic {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// Attempts in all before the dead letters, from 1 to 1,000. 20.
+    /// Attempts in all before the dead letters, from 1 to 1,000. Default: 20.
     pub attempts: Option<Scalar<Whole<1, 1_000>>>,
     /// The waits between attempts.
     pub backoff: Option<Located<DeliveryBackoff>>,
-    /// How long a lease holds before the message is delivered again, from 10ms to 1d. 30s.
+    /// How long a lease holds before the message is delivered again, from 10ms to 1d. Default: 30s.
     pub ack_timeout: Option<Scalar<Time<10, DAY>>>,
 }
 
@@ -72,9 +72,9 @@ pub struct Delivery {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryBackoff {
-    /// Before the second attempt, from 1ms to 1d. 200ms.
+    /// Before the second attempt, from 1ms to 1d. Default: 200ms.
     pub initial: Option<Scalar<Time<1, DAY>>>,
-    /// The longest, from 1ms to 1d; not less than `initial`. 1m.
+    /// The longest, from 1ms to 1d; not less than `initial`. Default: 1m.
     pub max: Option<Scalar<Time<1, DAY>>>,
 }
 
@@ -82,7 +82,7 @@ pub struct DeliveryBackoff {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetter {
-    /// How long they are kept, from 1s to 3650d. 14d.
+    /// How long they are kept, from 1s to 3650d. Default: 14d.
     pub keep: Option<Scalar<Time<1_000, KEEP_MAX>>>,
 }
 
@@ -90,8 +90,8 @@ pub struct DeadLetter {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
-    /// Where messages are kept: `embedded`, the broker's own log on its own disk. `embedded`.
+    /// Where messages are kept: `embedded`, the broker's own log on its own disk. Default: `embedded`.
     pub engine: Option<Scalar<Word<Engine>>>,
-    /// Largest message, from 1KiB to 64MiB. 1MiB. A longer one: 413.
+    /// Largest message, from 1KiB to 64MiB. Default: 1MiB. A longer one: 413.
     pub message_max: Option<Scalar<Size<1_024, MESSAGE_BYTES_MAX>>>,
 }

@@ -23,9 +23,9 @@ pub struct Service {
     pub command: Option<Scalar<Command>>,
     /// Where the application listens on loopback, from 1 to 65,535. Absent: `up` picks a free port and tells it in `PORT`.
     pub port: Option<Scalar<Whole<1, 65_535>>>,
-    /// What it speaks: `http` (HTTP/1.1 and WebSocket) or `grpc` (HTTP/2 with prior knowledge). `http`.
+    /// What it speaks: `http` (HTTP/1.1 and WebSocket) or `grpc` (HTTP/2 with prior knowledge). Default: `http`.
     pub protocol: Option<Scalar<Word<Protocol>>>,
-    /// How many `up` starts, from 1 to 64. 1. With `subsets`: of each that does not say.
+    /// How many `up` starts, from 1 to 64. Default: 1. With `subsets`: of each that does not say.
     pub instances: Option<Scalar<Whole<1, 64>>>,
     /// Groups of like instances by name, such as versions; routes pick them. Absent: all instances are alike.
     pub subsets: Option<Located<Entries<NameText, Located<Subset>>>>,
@@ -51,9 +51,9 @@ pub struct Service {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subset {
-    /// How many `up` starts, from 1 to 64. The service's.
+    /// How many `up` starts, from 1 to 64. Default: the service's.
     pub instances: Option<Scalar<Whole<1, 64>>>,
-    /// What `up` runs. The service's.
+    /// What `up` runs. Default: the service's.
     pub command: Option<Scalar<Command>>,
     /// Added to the service's, and stronger.
     pub env: Option<Located<Entries<EnvName, Scalar<EnvValue>>>>,
@@ -65,9 +65,9 @@ pub struct Subset {
 pub struct Health {
     /// A GET of this path must answer 2xx. Absent: the port must accept a connection.
     pub path: Option<Scalar<PathText>>,
-    /// From one question to the next, from 10ms to 1h. 1s.
+    /// From one question to the next, from 10ms to 1h. Default: 1s.
     pub interval: Option<Scalar<Time<10, 3_600_000>>>,
-    /// How long one answer may take, from 1ms to 1m. 1s.
+    /// How long one answer may take, from 1ms to 1m. Default: 1s.
     pub timeout: Option<Scalar<Time<1, 60_000>>>,
 }
 
@@ -75,9 +75,9 @@ pub struct Health {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Inbound {
-    /// Largest request body. 64MiB. A longer one: 413.
+    /// Largest request body. Default: 64MiB. A longer one: 413.
     pub body_max: Option<Scalar<Size<0, BODY_BYTES_MAX>>>,
-    /// Requests in progress at a time, from 1 to 1,000,000. 1,024. One more: 503 with `Retry-After`.
+    /// Requests in progress at a time, from 1 to 1,000,000. Default: 1,024. One more: 503 with `Retry-After`.
     pub concurrent_max: Option<Scalar<Whole<1, 1_000_000>>>,
 }
 
@@ -85,11 +85,11 @@ pub struct Inbound {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Breaker {
-    /// Failures in a row that open it, from 1 to 1,000,000. 5.
+    /// Failures in a row that open it, from 1 to 1,000,000. Default: 5.
     pub consecutive_failures: Option<Scalar<Whole<1, 1_000_000>>>,
-    /// How long it stays open the first time; each time in a row doubles it. From 1ms to 1d. 1s.
+    /// How long it stays open the first time; each time in a row doubles it. From 1ms to 1d. Default: 1s.
     pub open: Option<Scalar<Time<1, DAY>>>,
-    /// The longest it stays open, from 1ms to 1d; not less than `open`. 30s.
+    /// The longest it stays open, from 1ms to 1d; not less than `open`. Default: 30s.
     pub open_max: Option<Scalar<Time<1, DAY>>>,
 }
 
@@ -111,6 +111,6 @@ pub struct ExternalTls {
     /// The server name to ask for and to verify.
     #[schemars(required)]
     pub name: Option<Scalar<Host>>,
-    /// A file of trusted roots in PEM. The machine's.
+    /// A file of trusted roots in PEM. Default: the machine's.
     pub roots: Option<Scalar<AnyText>>,
 }

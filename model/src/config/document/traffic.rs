@@ -21,7 +21,7 @@ pub struct Gateway {
     /// Where it listens: `127.0.0.1:8080`. Port 0 takes any free one.
     #[schemars(required)]
     pub listen: Option<Scalar<Listen>>,
-    /// Largest request body. 64MiB. A longer one: 413.
+    /// Largest request body. Default: 64MiB. A longer one: 413.
     pub body_max: Option<Scalar<Size<0, BODY_BYTES_MAX>>>,
     /// Which requests go to which service, at least one; the first that matches.
     #[schemars(required)]
@@ -48,7 +48,7 @@ pub struct Route {
     /// Whose requests.
     #[schemars(required)]
     pub service: Option<Scalar<NameText>>,
-    /// Its name in metrics, logs and refusals. `route-1` for a service's first, and so on.
+    /// Its name in metrics, logs and refusals. Default: `route-1` for a service's first, and so on.
     pub name: Option<Scalar<NameText>>,
     /// Any of these. Absent: every request.
     pub matches: Option<Located<Vec<Located<Match>>>>,
@@ -92,7 +92,7 @@ pub struct Backend {
     pub service: Option<Scalar<NameText>>,
     /// Only the instances of this subset. Absent: all.
     pub subset: Option<Scalar<NameText>>,
-    /// Its share among the weights of the route, from 0 to 1,000,000. 1.
+    /// Its share among the weights of the route, from 0 to 1,000,000. Default: 1.
     pub weight: Option<Scalar<Whole<0, 1_000_000>>>,
 }
 
@@ -100,7 +100,7 @@ pub struct Backend {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
-    /// With all attempts, up to 1d. 15s. `0s`: without bound.
+    /// With all attempts, up to 1d. Default: 15s. `0s`: without bound.
     pub request: Option<Scalar<Time<0, DAY>>>,
     /// One attempt; not longer than `request`. Absent or `0s`: the request's.
     pub attempt: Option<Scalar<Time<0, DAY>>>,
@@ -110,14 +110,14 @@ pub struct Timeouts {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// Attempts beyond the first, from 0 to 10. 2.
+    /// Attempts beyond the first, from 0 to 10. Default: 2.
     pub attempts: Option<Scalar<Whole<0, 10>>>,
-    /// The conditions. `connect-failure` and `reset-before-processing`, which are safe for every method.
+    /// The conditions. Default: `connect-failure` and `reset-before-processing`, which are safe for every method.
     pub on: Option<Located<Vec<Scalar<RetryCondition>>>>,
-    /// Retries as a share of requests, over ten seconds; ten a second are always free. 20%.
+    /// Retries as a share of requests, over ten seconds; ten a second are always free. Default: 20%.
     pub budget: Option<Scalar<Percent>>,
-    /// Wait before the first retry; it doubles, with full jitter. From 0ms to 1m. 25ms.
+    /// Wait before the first retry; it doubles, with full jitter. From 0ms to 1m. Default: 25ms.
     pub backoff: Option<Scalar<Time<0, 60_000>>>,
-    /// Retry on every condition also what is not idempotent, such as POST (RFC 9110 §9.2.2). false.
+    /// Retry on every condition also what is not idempotent, such as POST (RFC 9110 §9.2.2). Default: false.
     pub non_idempotent: Option<Scalar<Flag>>,
 }
