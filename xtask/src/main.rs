@@ -26,10 +26,6 @@ enum Command {
     Test(check::Options),
     /// Crates stay on their floors, files and functions stay small, each file says what it is for
     Tidy,
-    /// Everything that a change must pass: format, contracts, clippy, tests, tidiness, docs, simulation
-    Test(check::Options),
-    /// Crates stay on their floors, files and functions stay small, each file says what it is for
-    Tidy,
     /// Write the Rust code of the protobuf contracts anew
     Gen {
         /// Change nothing; fail when the code on disk is not what would be written
@@ -63,8 +59,6 @@ fn main() -> std::process::ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Test(options) => check::run(&options),
-        Command::Tidy => tidy::run(),
         Command::Test(options) => check::run(&options),
         Command::Tidy => tidy::run(),
         Command::Gen { check } => generate::run(check),
