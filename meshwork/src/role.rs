@@ -3,7 +3,7 @@
 //! Every role runs the same on the machine and in the simulation: what differs is in [`Ground`].
 
 pub mod application;
-pub mod broker;
+// pub mod broker;
 pub mod control_plane;
 pub mod gateway;
 pub mod health;
@@ -54,4 +54,8 @@ impl Ground {
             Threads::Inline => Place::Inline,
         }
     }
+}
+
+fn access_log(on: bool) -> proxy::AccessLog {
+    if on { proxy::AccessLog::Stderr } else { proxy::AccessLog::Off }
 }

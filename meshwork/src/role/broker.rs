@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use model::snapshot::Snapshot;
-use proxy::{AccessLog, DataPlane, Target};
+use proxy::{DataPlane, Target};
 use runtime::drain::{self, Drain};
 use runtime::http::{Body, BoxFuture, Handler, SharedHandler};
 use runtime::metrics::Metrics;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::member::{self, Member};
 use super::ready::Ready;
-use super::Ground;
+use super::{Ground, access_log};
 
 /// How long requests and deliveries in progress may take at the end.
 const DRAIN_BOUND: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub struct Options {
 /// When it cannot become a member, cannot listen, or finds its log damaged.
 pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
     let (ending, drain) = drain::channel();
-    let member = Member::join(options.member.clone(), &ground, &drain).await?;
+    let member = Member::join(options.member.clone(), &ground, &drain, &stop).await?;
     let metrics = Metrics::default();
     let entry = Arc::new(Entry::default());
     let broker = broker::Broker::start(broker::Options {
@@ -97,7 +97,7 @@ async fn start_plane(
 /// Whole or not at all: what the data plane rejects, the broker is never told.
 async fn apply(plane: &DataPlane, broker: &broker::Broker, snapshot: Arc<Snapshot>) -> Result<(), String> {
     let part = snapshot.broker.clone().ok_or("the snapshot has no part for the broker")?;
-    plane.apply(snapshot).await.map_err(|rejected| rejected.to_string())?;
+    plane.apply(snapshot).map_err(|rejected| rejected.to_string())?;
     broker.apply(Arc::new(part)).map_err(|error| error.to_string())
 }
 

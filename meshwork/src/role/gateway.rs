@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy::{AccessLog, DataPlane};
+use proxy::DataPlane;
 use runtime::drain::{self, Drain};
 use runtime::metrics::Metrics;
 use tokio::sync::watch;
 
 use super::member::{self, Member};
 use super::ready::Ready;
-use super::Ground;
+use super::{Ground, access_log};
 
 /// How long requests in progress may take at the end.
 const DRAIN_BOUND: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ pub struct Options {
 /// When it cannot become a member or cannot listen.
 pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
     let (ending, drain) = drain::channel();
-    let member = Member::join(options.member, &ground, &drain).await?;
+    let member = Member::join(options.member, &ground, &drain, &stop).await?;
     let settings = member.options();
     let plane = DataPlane::start(proxy::Options {
         mesh: settings.mesh.clone(),
@@ -55,7 +55,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     let applying = plane.clone();
     let mut version = member.follow(None, healthy, &drain, move |snapshot| {
         let plane = applying.clone();
-        async move { plane.apply(snapshot).await.map_err(|rejected| rejected.to_string()) }
+        async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
     if member::in_use(&mut version, &stop).await.is_ok() {
         let addresses = [("gateway", plane.gateway_address()), ("outbound", plane.outbound_address())];

@@ -60,17 +60,20 @@ pub struct Member {
 
 /// Kept credentials that end sooner than this are not taken up again: enrolling anew is surer.
 const LIFE_LEFT_MIN: Duration = Duration::from_secs(30);
+/// From one attempt to enrol to the next; it doubles up to the second.
+const ENROLMENT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const ENROLMENT_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Member {
-    /// Takes up the kept identity or enrols for one, and keeps it renewed until `drain`.
+    /// Takes up the kept identity or enrols for one, unless `stop` comes before, and keeps it renewed until `drain`.
     ///
     /// # Errors
     /// When the disk says no, or the control plane refuses the token. While the control plane cannot be reached it is asked again.
-    pub async fn join(options: Options, ground: &Ground, drain: &Drain) -> anyhow::Result<Self> {
+    pub async fn join(options: Options, ground: &Ground, drain: &Drain, stop: &Drain) -> anyhow::Result<Self> {
         let local = Local::open(ground.disk.clone(), &options.data)?;
         let identity = match kept_identity(&local, &options) {
             Some(identity) => identity,
-            None => enrol(&options, &local).await?,
+            None => enrol(&options, &local, stop).await?,
         };
         let renewal = client::keep_renewed(options.control.clone(), identity.clone(), keeper(local.clone()), drain.clone());
         drain.spawn(renewal);
@@ -86,13 +89,14 @@ impl Member {
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         let (version, in_use) = watch::channel(0);
-        let session = client::Options {
+        let mut session = client::Options {
             control: self.options.control.clone(),
             identity: self.identity.clone(),
             hello: Hello {
                 instance: self.options.instance.clone(),
                 subset: self.options.subset.clone(),
                 address: inbound.map(|bound| self.options.advertise.unwrap_or(bound)),
+                version: 0,
             },
             health,
             drain: drain.clone(),
@@ -101,6 +105,7 @@ impl Member {
         let ending = drain.clone();
         drain.spawn(async move {
             take_up_kept(&local, &apply, &version).await;
+            session.hello.version = *version.borrow();
             let mut session = Session::start(session);
             loop {
                 let offer = tokio::select! {
@@ -158,14 +163,25 @@ fn kept_identity(local: &Local, options: &Options) -> Option<Identity> {
     (current.id == wanted && lives).then_some(identity)
 }
 
-async fn enrol(options: &Options, local: &Local) -> anyhow::Result<Identity> {
+/// Asks until the control plane answers; a refusal is final.
+async fn enrol(options: &Options, local: &Local, stop: &Drain) -> anyhow::Result<Identity> {
     let id = SpiffeId { mesh: options.mesh.clone(), subject: options.subject.clone() };
-    let credentials = client::enrol(&options.control, &options.roots_pem, &options.token, &id)
-        .await
-        .with_context(|| format!("{} could not enrol with the control plane at {}", options.instance, options.control))?;
-    let identity = Identity::new(credentials.clone())?;
-    local.keep_credentials(&credentials)?;
-    Ok(identity)
+    let mut pause = ENROLMENT_PAUSE_MIN;
+    loop {
+        match client::enrol(&options.control, &options.roots_pem, &options.token, &id).await {
+            Ok(credentials) => {
+                let identity = Identity::new(credentials.clone())?;
+                local.keep_credentials(&credentials)?;
+                return Ok(identity);
+            }
+            Err(error) if error.is_temporary() => tracing::info!(%error, "waiting for the control plane"),
+            Err(error) => return Err(error).with_context(|| format!("{} could not enrol", options.instance)),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(ENROLMENT_PAUSE_MAX),
+            () = stop.requested() => anyhow::bail!("asked to end before {} could enrol", options.instance),
+        }
+    }
 }
 
 fn keeper(local: Local) -> impl Fn(&runtime::identity::Credentials) + Send + Sync + 'static {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use control::client;
 use model::config;
-use proxy::{AccessLog, DataPlane, Target};
+use proxy::{DataPlane, Target};
 use runtime::drain::{self, Drain};
 use runtime::metrics::Metrics;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::application::{self, Application};
 use super::member::{self, Member};
 use super::ready::Ready;
-use super::{Ground, health};
+use super::{Ground, access_log, health};
 
 /// How long requests in progress may take at the end.
 const DRAIN_BOUND: Duration = Duration::from_secs(30);
@@ -47,13 +47,13 @@ pub struct Options {
 /// When it cannot become a member, cannot listen, or cannot start its application.
 pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<i32> {
     let (ending, drain) = drain::channel();
-    let member = Member::join(options.member.clone(), &ground, &drain).await?;
+    let member = Member::join(options.member.clone(), &ground, &drain, &stop).await?;
     let plane = Arc::new(start_plane(&options, &member, &ground, &drain).await?);
     let (well, health) = watch::channel(client::Health { healthy: false, draining: false });
     let applying = plane.clone();
     let mut version = member.follow(plane.inbound_address(), health, &drain, move |snapshot| {
         let plane = applying.clone();
-        async move { plane.apply(snapshot).await.map_err(|rejected| rejected.to_string()) }
+        async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
     let mut code = 0;
     if member::in_use(&mut version, &stop).await.is_ok() {
