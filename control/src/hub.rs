@@ -47,7 +47,9 @@ pub struct Hub {
 struct State {
     revision: Revision,
     registry: Registry,
-    told: BTreeMap<Subject, Arc<Snapshot>>,
+    // What each subject was told last, and at which change that was cut: when nothing has changed since, it still holds.
+    told: BTreeMap<Subject, (u64, Arc<Snapshot>)>,
+    changes: u64,
     // The highest version that an instance of the subject has seen, also in an earlier life of the control plane.
     versions: BTreeMap<Subject, u64>,
     sidecars: Sidecars,
@@ -63,6 +65,7 @@ impl Hub {
             revision,
             registry: Registry::default(),
             told: BTreeMap::new(),
+            changes: 0,
             versions: BTreeMap::new(),
             sidecars: Sidecars::default(),
         };
@@ -88,8 +91,9 @@ impl Hub {
 
     /// Puts a configuration in force.
     pub fn put(&self, revision: Revision) {
-        self.state().revision = revision;
-        self.bell.send_replace(());
+        let mut state = self.state();
+        state.revision = revision;
+        self.ring(state);
     }
 
     /// When a role that is running on an earlier snapshot may be sent the first one of this life.
@@ -111,8 +115,7 @@ impl Hub {
             *seen = version;
             state.told.remove(subject);
         }
-        drop(state);
-        self.bell.send_replace(());
+        self.ring(state);
         Ok(stream)
     }
 
@@ -121,8 +124,9 @@ impl Hub {
     /// # Errors
     /// When another stream speaks for the instance now.
     pub fn heartbeat(&self, stream: &Stream, healthy: bool, draining: bool) -> Result<(), registry::Error> {
-        if self.state().registry.heartbeat(stream, healthy, draining, self.started.elapsed())? {
-            self.bell.send_replace(());
+        let mut state = self.state();
+        if state.registry.heartbeat(stream, healthy, draining, self.started.elapsed())? {
+            self.ring(state);
         }
         Ok(())
     }
@@ -155,11 +159,18 @@ impl Hub {
     #[must_use]
     pub fn snapshot(&self, subject: &Subject) -> Option<Arc<Snapshot>> {
         let mut state = self.state();
-        let State { revision, registry, told, versions, .. } = &mut *state;
+        let State { revision, registry, told, changes, versions, .. } = &mut *state;
+        let last = told.get_mut(subject);
+        if let Some((cut_at, told)) = &last
+            && cut_at == changes
+        {
+            return Some(told.clone());
+        }
         let mut fresh = cut(&revision.config, revision.number, registry, subject)?;
-        if let Some(told) = told.get(subject) {
+        if let Some((cut_at, told)) = last {
             fresh.version = told.version;
             if fresh == **told {
+                *cut_at = *changes;
                 return Some(told.clone());
             }
         }
@@ -167,7 +178,7 @@ impl Hub {
         *version += 1;
         fresh.version = *version;
         let fresh = Arc::new(fresh);
-        told.insert(subject.clone(), fresh.clone());
+        told.insert(subject.clone(), (*changes, fresh.clone()));
         Some(fresh)
     }
 
@@ -197,12 +208,17 @@ impl Hub {
         // After a pause of its own (a suspended machine, no processor for long) the control plane has not read the
         // heartbeats that were sent to it meanwhile.
         if since_last > SLEPT_MIN {
-            state.registry.forgive(since_last);
+            state.registry.forgive(self.started.elapsed());
         }
         if state.registry.expire(self.started.elapsed()) {
-            drop(state);
-            self.bell.send_replace(());
+            self.ring(state);
         }
+    }
+
+    fn ring(&self, mut state: MutexGuard<'_, State>) {
+        state.changes += 1;
+        drop(state);
+        self.bell.send_replace(());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -138,10 +138,10 @@ impl Registry {
         changed
     }
 
-    /// The control plane itself did not run for `gap`: nobody is blamed for that time.
-    pub fn forgive(&mut self, gap: Duration) {
+    /// The control plane itself did not run until `at`: nobody is blamed for that time, silence counts from now.
+    pub fn forgive(&mut self, at: Duration) {
         for instance in self.instances.values_mut().flat_map(BTreeMap::values_mut) {
-            instance.seen += gap;
+            instance.seen = at;
         }
     }
 
@@ -217,9 +217,11 @@ mod tests {
         Sick(&'static str),
         Draining(&'static str),
         End(&'static str),
-        Pause,
+        /// The control plane itself.
+        Slept,
+        Look,
     }
-    use Step::{Beat, Draining, End, Hello as Begin, Pause, Sick};
+    use Step::{Beat, Draining, End, Hello as Begin, Look, Sick, Slept};
 
     /// What it tells, and its steps: when, what happens, and who lives after it.
     type Story = (&'static str, Vec<(u64, Step, &'static str)>);
@@ -228,7 +230,6 @@ mod tests {
     struct Run {
         registry: Registry,
         streams: BTreeMap<&'static str, Stream>,
-        last: u64,
     }
 
     fn subject() -> Subject {
@@ -243,10 +244,9 @@ mod tests {
     impl Run {
         fn step(&mut self, tenths: u64, step: &Step) -> String {
             let at = Duration::from_millis(tenths * 100);
-            if matches!(step, Pause) {
-                self.registry.forgive(Duration::from_millis((tenths - self.last) * 100));
+            if matches!(step, Slept) {
+                self.registry.forgive(at);
             }
-            self.last = tenths;
             let before = self.live();
             let mut told = self.registry.expire(at);
             match step {
@@ -258,7 +258,7 @@ mod tests {
                 Sick(name) => told |= self.registry.heartbeat(&self.streams[name], false, false, at).unwrap(),
                 Draining(name) => told |= self.registry.heartbeat(&self.streams[name], true, true, at).unwrap(),
                 End(name) => self.registry.ended(&self.streams[name]),
-                Pause => {}
+                Slept | Look => {}
             }
             let after = self.live();
             assert_eq!(told, before != after, "at {tenths}: {before:?} to {after:?}");
@@ -278,7 +278,7 @@ mod tests {
                 vec![(0, Begin("a"), ""), (1, Beat("a"), "a"), (2, Sick("a"), ""), (3, Beat("a"), "a")],
             ),
             ("two", vec![(0, Begin("b"), ""), (0, Beat("b"), "b"), (1, Begin("a"), "b"), (1, Beat("a"), "ab")]),
-            ("three are missing", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (30, Pause, "a")]),
+            ("three are missing", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (30, Look, "a"), (31, Look, "")]),
             (
                 "out and back",
                 vec![
@@ -325,7 +325,7 @@ mod tests {
             ),
             (
                 "own sleep is nobody's fault",
-                vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (90, Pause, "a"), (110, Beat("a"), "a")],
+                vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (90, Slept, "a"), (120, Look, "a"), (121, Look, "")],
             ),
         ];
         for (story, steps) in stories {

@@ -236,3 +236,6 @@ fn read_leaf(leaf: &CertificateDer<'_>) -> Result<(SpiffeId, u64, u64), Error> {
     let seconds = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
     Ok((id, seconds(parsed.validity().not_before), seconds(parsed.validity().not_after)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,26 +42,25 @@ pub(crate) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Er
     let mut names = leaf.valid_uri_names();
     match (names.next(), names.next()) {
         (Some(name), None) => name.parse().map_err(refused),
-        _ => Err(refused(NotOne)),
+        _ => Err(refused(Refusal::NotOneName)),
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("a certificate of the mesh has exactly one URI name")]
-struct NotOne;
-
-#[derive(Debug, thiserror::Error)]
-#[error("the peer is {found}, not {expected}")]
-struct Other {
-    found: SpiffeId,
-    expected: SpiffeId,
+/// Why a peer with a good chain is refused. `Debug` says the same as `Display`, since that is what rustls prints.
+#[derive(thiserror::Error)]
+enum Refusal {
+    #[error("a certificate of the mesh has exactly one URI name")]
+    NotOneName,
+    #[error("the peer is {found}, not {expected}")]
+    Other { found: SpiffeId, expected: SpiffeId },
+    #[error("the peer is {found}, of another mesh than {mesh}")]
+    Stranger { found: SpiffeId, mesh: Name },
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the peer is {found}, of another mesh than {mesh}")]
-struct Stranger {
-    found: SpiffeId,
-    mesh: Name,
+impl std::fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -84,7 +83,10 @@ fn verify_chain(
             webpki::Error::CertExpired { time, not_after } => {
                 Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after })
             }
-            webpki::Error::UnknownIssuer => Error::InvalidCertificate(CertificateError::UnknownIssuer),
+            // A mesh that was made anew has a root of the same name with another key.
+            webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                Error::InvalidCertificate(CertificateError::UnknownIssuer)
+            }
             other => refused(other),
         })?;
     spiffe_id(leaf)
@@ -116,7 +118,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let found = verify_chain(&self.roots, leaf, intermediates, now, KeyUsage::client_auth(), &self.provider)?;
         if found.mesh != self.mesh {
-            return Err(refused(Stranger { found, mesh: self.mesh.clone() }));
+            return Err(refused(Refusal::Stranger { found, mesh: self.mesh.clone() }));
         }
         Ok(ClientCertVerified::assertion())
     }
@@ -165,7 +167,7 @@ impl ServerCertVerifier for ServerVerifier {
         let found = verify_chain(&self.roots, leaf, intermediates, now, KeyUsage::server_auth(), &self.provider)?;
         let expected = SpiffeId { mesh: self.mesh.clone(), subject: self.expected.clone() };
         if found != expected {
-            return Err(refused(Other { found, expected }));
+            return Err(refused(Refusal::Other { found, expected }));
         }
         Ok(ServerCertVerified::assertion())
     }
