@@ -26,10 +26,8 @@ enum Inner {
 }
 
 /// Accepts connections.
-#[derive(Debug)]
 pub struct Listener(ListenerInner);
 
-#[derive(Debug)]
 #[expect(clippy::disallowed_types, reason = "this is the door")]
 enum ListenerInner {
     Tcp(tokio::net::TcpListener),
@@ -67,6 +65,12 @@ pub async fn resolve(host_and_port: &str) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(turmoil::lookup(host), port.parse().map_err(|_| odd())?)]);
     }
     Ok(tokio::net::lookup_host(host_and_port).await?.collect())
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Listener").field(&self.local_addr()).finish()
+    }
 }
 
 /// How a listener shares its address.
