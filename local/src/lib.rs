@@ -66,7 +66,7 @@ impl Local {
     /// # Errors
     /// When the disk says no; the one before then stays.
     pub fn keep_snapshot(&self, snapshot: &Snapshot) -> Result<(), Error> {
-        let body = api::control::Snapshot::from(snapshot).encode_to_vec();
+        let body = api::control::Snapshot::from(snapshot.clone()).encode_to_vec();
         let mut file = Vec::with_capacity(MAGIC.len() + 4 + body.len());
         file.extend_from_slice(MAGIC);
         file.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());

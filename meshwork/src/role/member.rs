@@ -75,7 +75,8 @@ impl Member {
             Some(identity) => identity,
             None => enrol(&options, &local, stop).await?,
         };
-        let renewal = client::keep_renewed(options.control.clone(), identity.clone(), keeper(local.clone()), drain.clone());
+        let (control, token) = (options.control.clone(), Some(options.token.clone()));
+        let renewal = client::keep_renewed(control, identity.clone(), token, keeper(local.clone()), drain.clone());
         drain.spawn(renewal);
         Ok(Self { options, identity, local })
     }
