@@ -85,7 +85,7 @@ async fn start_plane(
         identity: Some(member.identity.clone()),
         lanes: ground.lanes("broker")?,
         metrics,
-        access_log: AccessLog::from_switch(options.member.access_log),
+        access_log: access_log(options.member.access_log),
         outbound: Some(options.outbound),
         inbound: Some(proxy::Inbound { listen: options.inbound, target: Target::Handler(api) }),
         gateway: None,

@@ -42,7 +42,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         identity: Some(member.identity.clone()),
         lanes: ground.lanes("gateway")?,
         metrics: Metrics::default(),
-        access_log: AccessLog::from_switch(settings.access_log),
+        access_log: access_log(settings.access_log),
         outbound: Some(options.outbound),
         inbound: None,
         gateway: options.listen,

@@ -79,7 +79,7 @@ async fn start_plane(options: &Options, member: &Member, ground: &Ground, drain:
         identity: Some(member.identity.clone()),
         lanes: ground.lanes("sidecar")?,
         metrics: Metrics::default(),
-        access_log: AccessLog::from_switch(options.member.access_log),
+        access_log: access_log(options.member.access_log),
         outbound: Some(options.outbound),
         inbound: Some(proxy::Inbound { listen: options.inbound, target: Target::Application(application) }),
         gateway: None,
