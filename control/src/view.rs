@@ -46,7 +46,7 @@ pub struct Sidecar {
 
 /// The instances, by subject and name.
 #[must_use]
-pub fn registry(hub: &Hub) -> Vec<Instance> {
+pub(crate) fn registry(hub: &Hub) -> Vec<Instance> {
     hub.view(|_, registry, _| {
         let shown = registry.instances().map(|(subject, name, instance)| Instance {
             subject: subject.to_string(),
@@ -63,7 +63,7 @@ pub fn registry(hub: &Hub) -> Vec<Instance> {
 
 /// The roles that have a stream, by subject and name.
 #[must_use]
-pub fn sidecars(hub: &Hub) -> Vec<Sidecar> {
+pub(crate) fn sidecars(hub: &Hub) -> Vec<Sidecar> {
     hub.view(|revision, registry, sidecars| {
         let shown = registry.instances().filter_map(|(subject, name, _)| {
             let progress = sidecars.of(subject, name)?;

@@ -39,7 +39,13 @@ pub async fn enrol(control: &str, roots_pem: &str, token: &str, id: &SpiffeId) -
     }
 }
 
-async fn enrol_once(control: &str, roots_pem: &str, token: &str, id: &SpiffeId) -> Result<Credentials, Error> {
+/// One attempt of [`enrol`].
+pub(super) async fn enrol_once(
+    control: &str,
+    roots_pem: &str,
+    token: &str,
+    id: &SpiffeId,
+) -> Result<Credentials, Error> {
     let channel = connect::connect(control, identity::enrolment(&id.mesh, roots_pem)?).await?;
     let Request { key_pem, csr_pem } = Request::new(id)?;
     let mut request = tonic::Request::new(EnrolRequest { token: token.to_owned(), csr_pem });

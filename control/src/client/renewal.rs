@@ -14,7 +14,7 @@ use runtime::identity::{Credentials, Identity, Request};
 use runtime::tls::Alpn;
 
 use super::backoff::Backoff;
-use super::enrolment::proven;
+use super::enrolment::{enrol_once, proven};
 use super::{Error, connect};
 
 /// The longest time between two looks at the certificate.
@@ -22,7 +22,7 @@ const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// The wait after the first renewal that failed.
 const RETRY_INITIAL: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long the control plane may take to sign.
 const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Renewal is due after this share of the time that was left when the certificate was taken up, and up to [`JITTER`] later.
@@ -49,18 +49,19 @@ pub async fn renew(control: &str, identity: &Identity) -> Result<Credentials, Er
 
 /// Renews `identity` for as long as the role lives, and hands each new one to `keep` for the role's own disk.
 ///
-/// While the control plane is away the role serves on until its certificate ends.
-pub async fn keep_renewed<K>(control: String, identity: Identity, keep: K, drain: Drain)
+/// While the control plane is away the role serves on until its certificate ends. A certificate that has ended cannot be renewed,
+/// since the handshake needs it; the role then enrols anew with `token`, if it has one that still holds.
+pub async fn keep_renewed<K>(control: String, identity: Identity, token: Option<String>, keep: K, drain: Drain)
 where
     K: Fn(&Credentials) + Send + Sync + 'static,
 {
     tokio::select! {
         () = drain.requested() => {}
-        () = renew_for_ever(&control, &identity, keep) => {}
+        () = renew_for_ever(&control, &identity, token.as_deref(), keep) => {}
     }
 }
 
-async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity, keep: K) {
+async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity, token: Option<&str>, keep: K) {
     let mut backoff = Backoff::new(RETRY_INITIAL, RETRY_MAX);
     let mut life = Life::begins(identity, backoff.jitter());
     loop {
@@ -73,7 +74,7 @@ async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity,
             tokio::time::sleep(wait.min(LOOK_INTERVAL_MAX)).await;
             continue;
         }
-        match renewed(control, identity).await {
+        match renewed(control, identity, token).await {
             Ok(credentials) => {
                 backoff.reset();
                 keep(&credentials);
@@ -88,8 +89,12 @@ async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity,
     }
 }
 
-async fn renewed(control: &str, identity: &Identity) -> Result<Credentials, Error> {
-    let credentials = renew(control, identity).await?;
+async fn renewed(control: &str, identity: &Identity, token: Option<&str>) -> Result<Credentials, Error> {
+    let current = identity.current();
+    let credentials = match token.filter(|_| current.not_after_s <= clock::wall_s()) {
+        Some(token) => enrol_once(control, current.roots_pem(), token, &current.id).await?,
+        None => renew(control, identity).await?,
+    };
     identity.replace(credentials.clone())?;
     Ok(credentials)
 }
@@ -122,9 +127,10 @@ impl Life {
         Duration::from_millis(now_ms.saturating_sub(self.begin_ms))
     }
 
-    /// The longest wait between attempts that still leaves room for many.
+    /// The longest wait between attempts that still leaves room for many before the end; after it there is no hurry left.
     fn patience(&self, now_ms: u64) -> Duration {
-        (self.whole().saturating_sub(self.passed(now_ms)) / 10).max(RETRY_INITIAL)
+        let left = self.whole().saturating_sub(self.passed(now_ms));
+        if left.is_zero() { RETRY_MAX } else { (left / 10).max(RETRY_INITIAL) }
     }
 
     fn warn(&self, now_ms: u64, error: &Error) {
@@ -152,7 +158,8 @@ mod tests {
             // A clock that was set back waits no longer than a whole half; one set forward is due at once.
             assert_eq!(life.due(0).as_secs_f64().round() as u64, due_s);
             assert_eq!(life.due(u64::MAX), Duration::ZERO);
-            assert_eq!(life.patience(u64::MAX), RETRY_INITIAL);
+            assert_eq!(life.patience(4_599_000), RETRY_INITIAL);
+            assert_eq!(life.patience(u64::MAX), RETRY_MAX);
         }
     }
 }

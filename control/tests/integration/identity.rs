@@ -77,7 +77,7 @@ async fn certificates_are_renewed_on_both_sides_before_they_end() {
         let kept = kept.clone();
         move |credentials: &runtime::identity::Credentials| kept.lock().unwrap().push(credentials.chain_pem.clone())
     };
-    running.drain.spawn(client::keep_renewed(running.control(), orders.clone(), keep, running.drain.clone()));
+    running.drain.spawn(client::keep_renewed(running.control(), orders.clone(), None, keep, running.drain.clone()));
     let first_end_s = orders.current().not_after_s;
     until("both first certificates have ended", || clock::wall_s() > first_end_s + 1).await;
     assert!(kept.lock().unwrap().len() >= 2);
@@ -86,5 +86,23 @@ async fn certificates_are_renewed_on_both_sides_before_they_end() {
     let mut role = Role::start(running.control(), orders, "orders-0", 9_001);
     role.applied().await;
     role.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_ended_while_the_control_plane_was_away_is_replaced_by_token() {
+    let mut machine = Machine::new();
+    machine.life = Duration::from_secs(1);
+    let running = machine.start(MESH).await;
+    let (orders, token) = (running.enrolled("service/orders").await, running.token("service/orders"));
+    let control = running.control();
+    running.stop().await;
+    let end_s = orders.current().not_after_s;
+    until("the certificate has ended", || clock::wall_s() > end_s).await;
+    let running = machine.start(MESH).await;
+    assert!(client::renew(&control, &orders).await.is_err());
+    let renewal = client::keep_renewed(control, orders.clone(), Some(token), |_| {}, running.drain.clone());
+    running.drain.spawn(renewal);
+    until("there is another", || orders.current().not_after_s > end_s).await;
     running.stop().await;
 }
