@@ -1,3 +1,5 @@
+//! What the authority signs, what it refuses, and that it survives its file.
+
 use model::identity::Subject;
 use runtime::identity::{Credentials, Identity, Request};
 use x509_parser::prelude::{FromDer as _, X509Certificate};

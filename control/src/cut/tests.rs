@@ -1,3 +1,5 @@
+//! Who is told what, as a table over one small mesh.
+
 use std::time::Duration;
 
 use super::*;

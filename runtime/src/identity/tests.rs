@@ -1,3 +1,5 @@
+//! Handshakes between identities over loopback: who gets through, and what the others are told.
+
 use std::io;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Every part and variant survives the wire; what does not parse is named by its field.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
