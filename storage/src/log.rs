@@ -4,21 +4,39 @@
 //! caller's loop. Readers read by sequence from other threads meanwhile. A torn tail, which only a crash before a commit's answer can
 //! leave, is cut off at the next start and reported; damage anywhere else stops the start and names the place, since cutting there would lose
 //! what was acknowledged (the fault of fjall#311 and of NATS JetStream in Jepsen's analysis of 2.12.1).
+//!
+//! A folder holds `manifest` (which log, where it begins), segments named by their first sequence, `spare` (room for the next
+//! segment) and `lock`. It knows nothing of what records mean, and compacts nothing: [`Log::trim`] removes whole segments.
 
+mod error;
 mod frame;
+mod manifest;
+mod reader;
 mod recover;
 mod segment;
+mod spare;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::disk::{Disk, Lock};
+use frame::SEGMENT_HEADER_BYTES;
+use manifest::Manifest;
+use reader::Shared;
 use segment::Segment;
+use spare::Spare;
 
+pub use error::Error;
+pub use reader::Reader;
 pub use recover::Recovery;
+
+/// How far ahead of the records zeros are written. A block that was only reserved is turned into a written one by its first sync, which
+/// costs the file system a journal entry; so it is done for many blocks at once. docs/decisions/2026-11-24-storage.md has the figures.
+const ZERO_AHEAD_BYTES: u64 = 1 << 20;
+
+/// The largest of [`Options::segment_bytes`], [`Options::record_bytes_max`] and [`Options::batch_bytes_max`]: offsets have 32 bits.
+const BYTES_MAX: u64 = 1 << 30;
 
 /// How a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +45,37 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Largest record in bytes. 8 MiB.
     pub record_bytes_max: usize,
+    /// How much may wait for a commit, in bytes; one record may be larger. 16 MiB.
+    pub batch_bytes_max: usize,
+    /// When the disk gives no room for another segment, so many bytes of the last one are kept for [`Log::append_from_reserve`]; at
+    /// most a quarter of a segment. 4 MiB.
+    pub reserve_bytes: u64,
+    /// Goes into a new log's id, which tells its files from those of others. Best random; need not be.
+    pub id_seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, record_bytes_max: 8 << 20 }
+        Self {
+            segment_bytes: 64 << 20,
+            record_bytes_max: 8 << 20,
+            batch_bytes_max: 16 << 20,
+            reserve_bytes: 4 << 20,
+            id_seed: 0,
+        }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), Error> {
+        let largest = self.segment_bytes.max(self.record_bytes_max as u64).max(self.batch_bytes_max as u64);
+        if largest > BYTES_MAX {
+            return Err(Error::Options("a segment, a record or a batch may be larger than 1 GiB"));
+        }
+        if self.segment_bytes < 2 * SEGMENT_HEADER_BYTES as u64 {
+            return Err(Error::Options("segment_bytes leaves no room for records"));
+        }
+        Ok(())
     }
 }
 
@@ -44,65 +88,23 @@ pub enum Level {
     Sync,
 }
 
-/// What can go wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The disk said no; the log is as it was before.
-    #[error("{path}: {source}", path = path.display())]
-    Disk {
-        /// Which file.
-        path: PathBuf,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// What is on the disk is not what was written, and not a torn tail.
-    #[error(
-        "{path} is damaged at byte {offset}, where record {sequence} should stand: {what}. Nothing was changed; restore the file from a copy, or move the log aside to start anew without what is in it",
-        path = path.display()
-    )]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Where in it.
-        offset: u64,
-        /// Which record should stand there.
-        sequence: u64,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A write or a sync failed before: nothing is known of what reached the disk, so the log takes nothing more until it is opened anew.
-    #[error("the log failed before ({cause}) and takes nothing until it is opened anew")]
-    Poisoned {
-        /// What failed.
-        cause: String,
-    },
-    /// The record is larger than [`Options::record_bytes_max`].
-    #[error("a record of {bytes} bytes is larger than {bytes_max}")]
-    Large {
-        /// Its size.
-        bytes: usize,
-        /// The bound.
-        bytes_max: usize,
-    },
-    /// There is no record with this sequence: trimmed away, or not written yet.
-    #[error("the log has no record {sequence}; it holds {first} up to before {next}")]
-    Absent {
-        /// Which was asked for.
-        sequence: u64,
-        /// The first one it has.
-        first: u64,
-        /// The one after its last.
-        next: u64,
-    },
-}
-
 /// The log's writer.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     options: Options,
-    shared: Reader,
+    manifest: Manifest,
+    shared: Arc<Shared>,
+    spare: Spare,
+    /// The segment that is written: the last of the shared ones.
+    active: Arc<Segment>,
+    /// How much room it has.
+    room: u64,
+    /// Where its last record ends.
+    end: u64,
+    /// Up to where it was written, with records or zeros.
+    zeroed: u64,
     /// Frames that were appended and not yet committed.
     buffer: Vec<u8>,
     /// Where in the buffer each record's frame begins.
@@ -110,17 +112,10 @@ pub struct Log {
     next_sequence: u64,
     /// Everything before it is synced.
     synced_through: u64,
-    /// Written and not synced: the next sync has work.
-    unsynced: bool,
     poisoned: Option<String>,
-    id: u64,
     // Held, not read: the folder is this log's for as long as it lives.
     _lock: Box<dyn Lock>,
 }
-
-/// Reads records by sequence; cheap to clone, usable from any thread.
-#[derive(Debug, Clone)]
-pub struct Reader(Arc<RwLock<Vec<Arc<Segment>>>>);
 
 /// A segment, for deciding what may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,66 +129,80 @@ pub struct SegmentInfo {
 }
 
 impl Log {
-    /// Opens the log in `folder`, and makes one where there is none; `replay` gets every record in order.
+    /// Opens the log in `folder`, and makes one where there is none; `replay` gets every record in order, the first one as 1 unless
+    /// the log was trimmed. All of it is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when something other than a torn tail is wrong; [`Error::Disk`] when the disk says no or another process has the log.
+    /// [`Error::Damaged`] when something other than a torn tail is wrong: nothing is changed then. [`Error::Disk`] when the disk says no or
+    /// another process has the log. [`Error::Full`] when there is no room for a new one.
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
         options: Options,
         replay: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<(Self, Recovery), Error> {
-        let on_disk = |source| Error::Disk { path: folder.to_owned(), source };
-        disk.create_dir_all(folder).map_err(on_disk)?;
-        let lock = disk.lock(folder).map_err(on_disk)?;
-        let (segments, recovery) = recover::segments(&*disk, folder, options, replay)?;
-        if let Some(last) = segments.last() {
-            // What a process left with the operating system is synced before anything is built on it.
-            last.sync().map_err(|source| Error::Disk { path: last.path().to_owned(), source })?;
-        }
-        let next_sequence = segments.last().map_or(1, |last| last.first_sequence() + last.records());
-        let id = segments.first().map_or_else(|| new_id(folder), |first| first.log_id());
-        let shared = Reader(Arc::new(RwLock::new(segments.into_iter().map(Arc::new).collect())));
+        options.check()?;
+        disk.create_dir_all(folder).map_err(Error::disk(folder))?;
+        let lock = disk.lock(folder).map_err(Error::disk(folder))?;
+        let mut spare = Spare::none(&*disk, folder)?;
+        let (manifest, segments, recovery) = match recover::recover(&*disk, folder, replay)? {
+            Some(found) => (found.manifest, found.segments, found.recovery),
+            None => {
+                let (manifest, segment) = make(&*disk, folder, options, &mut spare)?;
+                (manifest, vec![segment], Recovery { segments: 1, ..Recovery::default() })
+            }
+        };
+        let next_sequence = segments.last().map_or(1, Segment::next_sequence);
+        let shared = Arc::new(Shared::new(segments, next_sequence));
+        let Some(active) = shared.segments().last().cloned() else {
+            return Err(Error::Options("a log has a segment"));
+        };
+        let (room, end) = (active.room().map_err(Error::disk(active.path()))?, active.end());
         let log = Self {
             disk,
             folder: folder.to_owned(),
             options,
+            manifest,
             shared,
+            spare,
+            active,
+            room,
+            end,
+            zeroed: end,
             buffer: Vec::new(),
             pending: Vec::new(),
             next_sequence,
             synced_through: next_sequence,
-            unsynced: false,
             poisoned: None,
-            id,
             _lock: lock,
         };
         Ok((log, recovery))
     }
 
-    /// Takes a record into the buffer and answers with its sequence. It is in no way durable before [`Log::commit`].
+    /// Takes a record, given in parts, into the buffer and answers with its sequence. It is in no way durable or readable before
+    /// [`Log::commit`]. The last of the room on a full disk is not for it, but for [`Log::append_from_reserve`].
     ///
     /// # Errors
-    /// [`Error::Large`], [`Error::Poisoned`].
+    /// [`Error::Full`], [`Error::Large`], [`Error::Backlog`], [`Error::Poisoned`]; nothing has changed then.
     pub fn append(&mut self, record: &[&[u8]]) -> Result<u64, Error> {
-        self.alive()?;
-        let bytes: usize = record.iter().map(|part| part.len()).sum();
-        if bytes > self.options.record_bytes_max {
-            return Err(Error::Large { bytes, bytes_max: self.options.record_bytes_max });
-        }
-        let sequence = self.next_sequence + self.pending.len() as u64;
-        self.pending.push(self.buffer.len());
-        frame::write(&mut self.buffer, self.id, sequence, self.synced_through, record);
-        Ok(sequence)
+        self.take(record, self.options.reserve_bytes.min(self.options.segment_bytes / 4))
     }
 
-    /// Makes everything that was appended readable, and durable to `level`. With nothing appended it syncs what an earlier
-    /// commit at [`Level::Os`] left.
+    /// As [`Log::append`], and may use the reserve: for what lets records go at last, as acknowledgements do.
     ///
     /// # Errors
-    /// [`Error::Disk`] with `StorageFull` when there is no room: what was appended is dropped, the log is as before and works on when room comes.
-    /// Any other error of a write or a sync poisons the log.
+    /// As [`Log::append`].
+    pub fn append_from_reserve(&mut self, record: &[&[u8]]) -> Result<u64, Error> {
+        self.take(record, 0)
+    }
+
+    /// Makes everything that was appended readable, and durable to `level`, by one write and at most one sync. With nothing appended it
+    /// syncs what an earlier commit at [`Level::Os`] left.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when there is no room (only a batch or record larger than a segment can get so far): what was appended is dropped, the log
+    /// is as before and works on when room comes. Any error of a write or a sync is [`Error::Disk`] and poisons the log: of what was
+    /// appended nobody knows what is on the disk, and it is not readable.
     pub fn commit(&mut self, level: Level) -> Result<(), Error> {
         self.alive()?;
         if !self.pending.is_empty() {
@@ -204,8 +213,12 @@ impl Log {
             }
             self.write()?;
         }
-        if level == Level::Sync && self.unsynced {
+        if level == Level::Sync && self.synced_through < self.next_sequence {
             self.sync()?;
+        }
+        self.shared.show(self.next_sequence);
+        if self.end > self.room / 2 {
+            self.spare.prepare(&*self.disk, self.options.segment_bytes);
         }
         Ok(())
     }
@@ -213,13 +226,25 @@ impl Log {
     /// A reader of this log.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        self.shared.clone()
+        Reader(self.shared.clone())
     }
 
-    /// The sequence of the next record.
+    /// The first record's sequence; the next one's where there is none.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.manifest.first_sequence
+    }
+
+    /// The sequence of the next record that is appended.
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         self.next_sequence + self.pending.len() as u64
+    }
+
+    /// Everything before this sequence is synced.
+    #[must_use]
+    pub fn synced_through(&self) -> u64 {
+        self.synced_through
     }
 
     /// The segments, oldest first; the last one is being written.
@@ -228,29 +253,36 @@ impl Log {
         self.shared.segments().iter().map(|segment| segment.info()).collect()
     }
 
+    /// Whether the disk refuses room for the next segment: soon [`Log::append`] will be refused, if it is not yet.
+    #[must_use]
+    pub fn is_short_of_room(&self) -> bool {
+        self.end > self.room / 2 && !self.spare.is_ready()
+    }
+
     /// Removes the segments of which every record stands before `sequence`; never the last one. Answers how many.
     ///
     /// # Errors
     /// When the disk says no.
     pub fn trim(&mut self, sequence: u64) -> Result<usize, Error> {
-        let mut trimmed = 0;
-        loop {
-            let first = {
-                let segments = self.shared.segments();
-                match &segments[..] {
-                    [first, second, ..] if second.first_sequence() <= sequence => first.clone(),
-                    _ => break,
-                }
-            };
-            let path = first.path().to_owned();
-            self.disk.remove(&path).map_err(|source| Error::Disk { path, source })?;
-            self.shared.segments_mut().remove(0);
-            trimmed += 1;
+        let (first_sequence, paths) = {
+            let segments = self.shared.segments();
+            let kept = segments.partition_point(|segment| segment.first_sequence() <= sequence).max(1) - 1;
+            let paths: Vec<PathBuf> = segments[..kept].iter().map(|segment| segment.path().to_owned()).collect();
+            (segments[kept].first_sequence(), paths)
+        };
+        if paths.is_empty() {
+            return Ok(0);
         }
-        if trimmed > 0 {
-            self.sync_folder()?;
+        // Said first: what is missing later was trimmed, and nothing else.
+        let manifest = Manifest { first_sequence, ..self.manifest };
+        manifest.write(&*self.disk, &self.folder)?;
+        self.manifest = manifest;
+        self.shared.segments_mut().drain(..paths.len());
+        for path in &paths {
+            self.disk.remove(path).map_err(Error::disk(path))?;
         }
-        Ok(trimmed)
+        self.disk.sync_dir(&self.folder).map_err(Error::disk(&self.folder))?;
+        Ok(paths.len())
     }
 
     fn alive(&self) -> Result<(), Error> {
@@ -260,55 +292,96 @@ impl Log {
         }
     }
 
+    fn take(&mut self, record: &[&[u8]], reserve_bytes: u64) -> Result<u64, Error> {
+        self.alive()?;
+        let bytes: usize = record.iter().map(|part| part.len()).sum();
+        if bytes > self.options.record_bytes_max {
+            return Err(Error::Large { bytes, bytes_max: self.options.record_bytes_max });
+        }
+        let batch_bytes = self.buffer.len() + frame::bytes(bytes);
+        if batch_bytes > self.options.batch_bytes_max && !self.pending.is_empty() {
+            return Err(Error::Backlog { bytes_max: self.options.batch_bytes_max });
+        }
+        let fits = self.end + batch_bytes as u64 + reserve_bytes <= self.room;
+        if !fits && !self.spare.prepare(&*self.disk, self.options.segment_bytes) {
+            return Err(Error::Full { folder: self.folder.clone() });
+        }
+        let sequence = self.next_sequence();
+        self.pending.push(self.buffer.len());
+        frame::write(&mut self.buffer, self.manifest.log_id, sequence, self.synced_through, record);
+        Ok(sequence)
+    }
+
     /// Begins a new segment when what is pending does not fit into the last one.
     fn make_room(&mut self) -> Result<(), Error> {
         let pending = self.buffer.len() as u64;
-        let last = self.shared.segments().last().cloned();
-        if let Some(last) = last {
-            if last.end() + pending <= self.options.segment_bytes || last.records() == 0 {
-                return Ok(());
-            }
-            // The old segment is cut to its records and synced before a new one is there: so only the last one may have a torn tail.
-            if self.unsynced {
-                self.sync()?;
-            }
-            last.close().map_err(|source| self.failed(last.path(), source))?;
+        if self.end + pending <= self.room {
+            return Ok(());
         }
-        let bytes = self.options.segment_bytes.max(pending + frame::SEGMENT_HEADER_BYTES as u64);
-        let segment = Segment::create(&*self.disk, &self.folder, self.id, self.next_sequence, bytes)?;
-        self.sync_folder()?;
-        self.shared.segments_mut().push(Arc::new(segment));
+        if self.active.records() == 0 {
+            return self.widen(self.end + pending);
+        }
+        // The old segment is synced before a new one is there: so only the last one may have a torn tail.
+        if self.synced_through < self.next_sequence {
+            self.sync()?;
+        }
+        let bytes = self.options.segment_bytes.max(pending + SEGMENT_HEADER_BYTES as u64);
+        let path = self.folder.join(segment::file_name(self.next_sequence));
+        let header = frame::segment_header(self.manifest.log_id, self.next_sequence);
+        let file = match self.spare.take(&*self.disk, &path, &header, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                return Err(Error::Full { folder: self.folder.clone() });
+            }
+            Err(error) => return Err(self.failed(&path, error)),
+            Ok(file) => file,
+        };
+        let before = std::mem::replace(
+            &mut self.active,
+            Arc::new(Segment::new(path, file, self.manifest.log_id, self.next_sequence)),
+        );
+        before.close().map_err(|source| self.failed(before.path(), source))?;
+        self.shared.segments_mut().push(self.active.clone());
+        (self.room, self.end) = (bytes, self.active.end());
+        self.zeroed = self.end;
+        Ok(())
+    }
+
+    /// Gives a segment without records the room that its first batch needs.
+    fn widen(&mut self, bytes: u64) -> Result<(), Error> {
+        self.active.allocate(bytes).map_err(|source| match source.kind() {
+            io::ErrorKind::StorageFull => Error::Full { folder: self.folder.clone() },
+            _ => Error::Disk { path: self.active.path().to_owned(), source },
+        })?;
+        self.room = bytes;
         Ok(())
     }
 
     fn write(&mut self) -> Result<(), Error> {
-        let last = self.shared.segments().last().cloned();
-        let Some(last) = last else { return Ok(()) };
-        if let Err(source) = last.write(&self.buffer, &self.pending) {
-            return Err(self.failed(last.path(), source));
+        let used = self.buffer.len();
+        let end = self.end + used as u64;
+        if end > self.zeroed {
+            self.zeroed = (end + ZERO_AHEAD_BYTES).min(self.room);
+            self.buffer.resize(usize::try_from(self.zeroed - self.end).unwrap_or(used), 0);
         }
+        let written = self.active.write(&self.buffer, &self.pending, used);
+        if let Err(source) = written {
+            let path = self.active.path().to_owned();
+            return Err(self.failed(&path, source));
+        }
+        self.end = end;
         self.next_sequence += self.pending.len() as u64;
         self.buffer.clear();
         self.pending.clear();
-        self.unsynced = true;
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Error> {
-        let last = self.shared.segments().last().cloned();
-        let Some(last) = last else { return Ok(()) };
-        if let Err(source) = last.sync() {
-            return Err(self.failed(last.path(), source));
+        if let Err(source) = self.active.sync() {
+            let path = self.active.path().to_owned();
+            return Err(self.failed(&path, source));
         }
         self.synced_through = self.next_sequence;
-        self.unsynced = false;
         Ok(())
-    }
-
-    fn sync_folder(&mut self) -> Result<(), Error> {
-        let synced = self.disk.sync_dir(&self.folder);
-        let folder = self.folder.clone();
-        synced.map_err(|source| self.failed(&folder, source))
     }
 
     /// After a failed write or sync nobody knows what is on the disk.
@@ -318,49 +391,17 @@ impl Log {
     }
 }
 
-impl Reader {
-    /// The record with this sequence.
-    ///
-    /// # Errors
-    /// [`Error::Absent`]; [`Error::Damaged`] when its bytes are not what was written.
-    pub fn read(&self, sequence: u64) -> Result<Bytes, Error> {
-        let segment = {
-            let segments = self.segments();
-            let after = segments.partition_point(|segment| segment.first_sequence() <= sequence);
-            after.checked_sub(1).map(|index| segments[index].clone())
-        };
-        match segment.map(|segment| segment.read(sequence)) {
-            Some(Ok(Some(record))) => Ok(record),
-            Some(Err(error)) => Err(error),
-            Some(Ok(None)) | None => Err(self.absent(sequence)),
-        }
-    }
-
-    /// The first record's sequence; the next one's where there is none.
-    #[must_use]
-    pub fn first_sequence(&self) -> u64 {
-        self.segments().first().map_or(1, |first| first.first_sequence())
-    }
-
-    fn absent(&self, sequence: u64) -> Error {
-        let segments = self.segments();
-        let first = segments.first().map_or(1, |first| first.first_sequence());
-        let next = segments.last().map_or(1, |last| last.first_sequence() + last.records());
-        Error::Absent { sequence, first, next }
-    }
-
-    fn segments(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Segment>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn segments_mut(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Segment>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells this log's frames from those of another one whose file was put here by mistake. It need not be random, only different
-/// for different folders.
-fn new_id(folder: &Path) -> u64 {
-    let crc = crc32c::crc32c(folder.as_os_str().as_encoded_bytes());
-    u64::from(crc) << 32 | u64::from(!crc)
+/// Makes a new log: its first segment, then its manifest, which makes it one.
+fn make(disk: &dyn Disk, folder: &Path, options: Options, spare: &mut Spare) -> Result<(Manifest, Segment), Error> {
+    let seed =
+        crc32c::crc32c_append(crc32c::crc32c(&options.id_seed.to_le_bytes()), folder.as_os_str().as_encoded_bytes());
+    let manifest = Manifest { log_id: u64::from(seed) << 32 ^ options.id_seed, first_sequence: 1 };
+    let path = folder.join(segment::file_name(1));
+    let header = frame::segment_header(manifest.log_id, 1);
+    let file = spare.take(disk, &path, &header, options.segment_bytes).map_err(|source| match source.kind() {
+        io::ErrorKind::StorageFull => Error::Full { folder: folder.to_owned() },
+        _ => Error::Disk { path: path.clone(), source },
+    })?;
+    manifest.write(disk, folder)?;
+    Ok((manifest, Segment::new(path, file, manifest.log_id, 1)))
 }

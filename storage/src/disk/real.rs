@@ -90,8 +90,8 @@ impl Disk for RealDisk {
                 Ok(Box::new(RealLock { _file: file }))
             }
             Err((file, Errno::EWOULDBLOCK)) => {
-                let owner = owner(&file).map_or_else(String::new, |process| format!(" {process}"));
-                let text = format!("{} is in use by another process{owner}", folder.display());
+                let owner = owner(&file).map_or_else(|| "another process".to_owned(), |id| format!("process {id}"));
+                let text = format!("{} is in use by {owner}", folder.display());
                 Err(io::Error::new(io::ErrorKind::WouldBlock, text))
             }
             Err((_, errno)) => Err(errno.into()),

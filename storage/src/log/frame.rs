@@ -1,68 +1,95 @@
 //! The bytes of a record and of a segment's head, format version 1, little-endian.
 //!
 //! ```text
-//! segment:  magic "MWLOG001" · log id u64 · first sequence u64 · CRC-32C of these 24 bytes u32 · zero u32
-//! frame:    CRC-32C of the rest and the log id u32 · length u32 · sequence u64 · synced through u64 · payload
+//! segment:  magic "MWLOG001" · log id u64 · first sequence u64 · CRC-32C of these 24 bytes u32 · zeros up to byte 512
+//! frame:    CRC-32C of the head's rest and the log id u32 · CRC-32C of the body u32 · length u32 · zero u32
+//!           · sequence u64 · synced through u64                                     (the head, 32 bytes)
+//!           · payload · 1 to 8 bytes of 0x5A, up to a multiple of 8                 (the body)
 //! ```
 //!
-//! `synced through` says which records were synced when this one was appended. So at recovery a good frame behind a bad one tells
-//! the two cases apart: had the bad one been synced before the good one was written, it was acknowledged and is damaged; otherwise both
-//! belong to one unsynced write, whose pages a disk may put down in any order, and both are a torn tail.
+//! `synced through` says which records were synced when this one was appended, and the last byte of a frame is never zero. Recovery
+//! tells by them what was acknowledged from what a crash tore (see `recover`). The head has a checksum of its own, so that a frame's length can be
+//! trusted where its body cannot. The log's id is in every checksum: a record that holds the bytes of a frame is not taken for one.
 
-/// A segment's head.
-pub const SEGMENT_HEADER_BYTES: usize = 32;
-/// A frame without its payload.
-pub const FRAME_HEADER_BYTES: usize = 24;
+/// Where a segment's first frame begins: behind the head's sector, which no later write touches.
+pub const SEGMENT_HEADER_BYTES: usize = 512;
+/// A frame without its body.
+pub const FRAME_HEADER_BYTES: usize = 32;
+/// Frames begin at multiples of this.
+pub const ALIGNMENT: usize = 8;
 
 const MAGIC: &[u8; 8] = b"MWLOG001";
+const SEGMENT_HEADER_USED_BYTES: usize = 28;
+const PADDING: u8 = 0x5a;
 
-/// A frame that was read.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
+/// What a frame's head says, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
     /// Its record's sequence.
     pub sequence: u64,
     /// Everything before it was synced when this was appended.
     pub synced_through: u64,
-    /// The record.
-    pub payload: &'a [u8],
+    /// The record's length.
+    pub length: usize,
+    body_crc: u32,
 }
 
-/// Writes a frame.
+/// How many bytes a record's frame has.
+#[must_use]
+pub const fn bytes(length: usize) -> usize {
+    (FRAME_HEADER_BYTES + length + ALIGNMENT) / ALIGNMENT * ALIGNMENT
+}
+
+/// Writes a frame. The record's length must be below 4 GiB.
 pub fn write(buffer: &mut Vec<u8>, log_id: u64, sequence: u64, synced_through: u64, record: &[&[u8]]) {
     let start = buffer.len();
     let length: usize = record.iter().map(|part| part.len()).sum();
-    buffer.reserve(FRAME_HEADER_BYTES + length);
-    buffer.extend_from_slice(&[0; 4]);
-    // A record's bound is far below 4 GiB.
-    buffer.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-    buffer.extend_from_slice(&sequence.to_le_bytes());
-    buffer.extend_from_slice(&synced_through.to_le_bytes());
+    let end = start + bytes(length);
+    buffer.reserve(bytes(length));
+    buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
     for part in record {
         buffer.extend_from_slice(part);
     }
-    let crc = checksum(log_id, &buffer[start + 4..]);
-    buffer[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    buffer.resize(end, PADDING);
+    let (head, body) = buffer[start..].split_at_mut(FRAME_HEADER_BYTES);
+    head[4..8].copy_from_slice(&checksum(log_id, body).to_le_bytes());
+    head[8..12].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    head[16..24].copy_from_slice(&sequence.to_le_bytes());
+    head[24..32].copy_from_slice(&synced_through.to_le_bytes());
+    let crc = checksum(log_id, &head[4..]);
+    head[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Reads the frame at the beginning of `bytes`; `None` where there is no good one.
-#[must_use]
-pub fn read(bytes: &[u8], log_id: u64) -> Option<Frame<'_>> {
-    let (head, rest) = bytes.split_at_checked(FRAME_HEADER_BYTES)?;
-    let length = u32::from_le_bytes(field(head, 4)) as usize;
-    let payload = rest.get(..length)?;
-    let sequence = u64::from_le_bytes(field(head, 8));
-    // Zeros are what a segment is made of before it is written; sequences begin at 1.
-    if sequence == 0 || checksum(log_id, &bytes[4..FRAME_HEADER_BYTES + length]) != u32::from_le_bytes(field(head, 0)) {
-        return None;
+impl Head {
+    /// Reads the head that begins `bytes`; `None`: there is none.
+    #[must_use]
+    pub fn read(bytes: &[u8], log_id: u64) -> Option<Self> {
+        let head = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
+        let sequence = u64::from_le_bytes(field(head, 16));
+        // A frame is never all zeros, and room that was taken is, before it is written; sequences begin at 1.
+        if sequence == 0 || checksum(log_id, &head[4..]) != u32::from_le_bytes(field(head, 0)) {
+            return None;
+        }
+        Some(Self {
+            sequence,
+            synced_through: u64::from_le_bytes(field(head, 24)),
+            length: u32::from_le_bytes(field(head, 8)) as usize,
+            body_crc: u32::from_le_bytes(field(head, 4)),
+        })
     }
-    Some(Frame { sequence, synced_through: u64::from_le_bytes(field(head, 16)), payload })
+
+    /// The record in the frame that begins `bytes`; `None`: it is not what was written.
+    #[must_use]
+    pub fn payload<'a>(&self, frame: &'a [u8], log_id: u64) -> Option<&'a [u8]> {
+        let body = frame.get(FRAME_HEADER_BYTES..bytes(self.length))?;
+        (checksum(log_id, body) == self.body_crc).then(|| &body[..self.length])
+    }
 }
 
-/// The length and sequence that a frame's head claims, unchecked.
+/// The sequence that a frame's head claims, unchecked.
 #[must_use]
-pub fn claim(head: &[u8]) -> Option<(usize, u64)> {
-    let head = head.get(..FRAME_HEADER_BYTES)?;
-    Some((u32::from_le_bytes(field(head, 4)) as usize, u64::from_le_bytes(field(head, 8))))
+pub fn claimed_sequence(head: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(*head.get(16..24)?.first_chunk()?))
 }
 
 /// Writes a segment's head.
@@ -73,7 +100,7 @@ pub fn segment_header(log_id: u64, first_sequence: u64) -> [u8; SEGMENT_HEADER_B
     head[8..16].copy_from_slice(&log_id.to_le_bytes());
     head[16..24].copy_from_slice(&first_sequence.to_le_bytes());
     let crc = crc32c::crc32c(&head[..24]);
-    head[24..28].copy_from_slice(&crc.to_le_bytes());
+    head[24..SEGMENT_HEADER_USED_BYTES].copy_from_slice(&crc.to_le_bytes());
     head
 }
 
@@ -90,6 +117,9 @@ pub fn read_segment_header(head: &[u8; SEGMENT_HEADER_BYTES]) -> Result<(u64, u6
     }
     if crc32c::crc32c(&head[..24]) != u32::from_le_bytes(field(head, 24)) {
         return Err("the checksum of its head does not fit");
+    }
+    if head[SEGMENT_HEADER_USED_BYTES..].iter().any(|byte| *byte != 0) {
+        return Err("there is something behind its head where nothing is written");
     }
     Ok((u64::from_le_bytes(field(head, 8)), u64::from_le_bytes(field(head, 16))))
 }
@@ -110,14 +140,22 @@ mod tests {
 
     #[test]
     fn a_frame_reads_back_and_no_bit_of_it_may_turn() {
-        let mut bytes = Vec::new();
-        write(&mut bytes, 7, 42, 40, &[b"he", b"llo"]);
-        assert_eq!(read(&bytes, 7), Some(Frame { sequence: 42, synced_through: 40, payload: b"hello" }));
-        assert_eq!(read(&bytes, 8), None, "another log's frame");
-        for bit in 0..bytes.len() * 8 {
-            let mut turned = bytes.clone();
-            turned[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(read(&turned, 7), None, "bit {bit}");
+        let read = |bytes: &[u8], id| {
+            Head::read(bytes, id).and_then(|head| Some((head.sequence, head.payload(bytes, id)?.to_vec())))
+        };
+        for length in 0..20 {
+            let record: Vec<u8> = (0..length).collect();
+            let mut frame = Vec::new();
+            write(&mut frame, 7, 42, 40, &[&record[..record.len() / 2], &record[record.len() / 2..]]);
+            assert_eq!(frame.len(), bytes(record.len()));
+            assert_eq!((frame.len() % ALIGNMENT, frame.last()), (0, Some(&PADDING)));
+            assert_eq!(read(&frame, 7), Some((42, record)));
+            assert_eq!(read(&frame, 8), None, "another log's frame");
+            for bit in 0..frame.len() * 8 {
+                let mut turned = frame.clone();
+                turned[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(read(&turned, 7), None, "bit {bit}");
+            }
         }
         assert_eq!(read(&[0; 64], 7), None);
     }

@@ -1,11 +1,29 @@
 //! Recovery: what a start finds on the disk, and whether it is what was acknowledged.
+//!
+//! All segments but the last were synced before the next one was begun, so whatever is wrong in them is damage. In the last one the
+//! records are read until one is not whole. What stands there is then one of three things:
+//!
+//! 1. *Damage*, when a later frame says that this record was synced before that frame was appended (`synced through`).
+//! 2. *A torn tail*, when no later frame says so, and the record misses a part that was never written. Room that was taken reads as zeros,
+//!    and a disk writes a sector whole or not at all, so such a part is a sector (or what the frame has of one) of zeros, or an
+//!    end that is zero. The frames of one unsynced commit may reach the disk in any order: whole ones behind it prove nothing.
+//! 3. *Damage*, when nothing is missing and yet the checksum does not fit. A turned bit in the last acknowledged record is this
+//!    and not a tail to cut off. (etcd's write-ahead log tells them apart in the same way: `wal/decoder.go`, `isTornEntry`.)
+//!
+//! What this cannot see: a disk that says "synced" and then loses whole sectors of the very last commit. A torn tail is wiped, and
+//! what no frame proves to be synced is written and synced again, since after a failed sync the page cache may show what the disk never got
+//! (fsyncgate, PostgreSQL 2018).
 
 use std::path::{Path, PathBuf};
 
-use super::frame::{self, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::Error;
+use super::frame::{self, ALIGNMENT, FRAME_HEADER_BYTES, Head, SEGMENT_HEADER_BYTES};
+use super::manifest::{self, Manifest};
 use super::segment::{self, Segment};
-use super::{Error, Options};
 use crate::disk::{Disk, DiskFile, OpenMode, read_exact_at};
+
+/// What a disk writes whole or not at all, at least.
+const SECTOR_BYTES: usize = 512;
 
 /// What a start found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,36 +36,90 @@ pub struct Recovery {
     pub torn_bytes: u64,
 }
 
-/// Finds the segments, hands out their records and cuts off a torn tail.
-pub fn segments(
-    disk: &dyn Disk,
-    folder: &Path,
-    options: Options,
-    replay: &mut dyn FnMut(u64, &[u8]),
-) -> Result<(Vec<Segment>, Recovery), Error> {
-    let names = disk.list(folder).map_err(|source| Error::Disk { path: folder.to_owned(), source })?;
-    let firsts: Vec<u64> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
-    let mut recovery = Recovery::default();
-    let mut segments: Vec<Segment> = Vec::with_capacity(firsts.len());
+/// What is on the disk.
+pub struct Found {
+    pub manifest: Manifest,
+    pub segments: Vec<Segment>,
+    pub recovery: Recovery,
+}
+
+/// Finds the segments, hands out their records and cuts off a torn tail; `None`: there is no log yet.
+pub fn recover(disk: &dyn Disk, folder: &Path, replay: &mut dyn FnMut(u64, &[u8])) -> Result<Option<Found>, Error> {
+    let names = disk.list(folder).map_err(Error::disk(folder))?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::sequence_of(name)).collect();
+    let manifest = match Manifest::read(disk, folder)? {
+        Some(manifest) => manifest,
+        None if firsts.is_empty() => return Ok(None),
+        None => finish_making(disk, folder, &firsts)?,
+    };
+    remove_trimmed(disk, folder, manifest, &mut firsts)?;
+    if firsts.first() != Some(&manifest.first_sequence) {
+        let path = folder.join(segment::file_name(manifest.first_sequence));
+        let what = "the file is missing".to_owned();
+        return Err(Error::Damaged { path, offset: 0, sequence: manifest.first_sequence, what });
+    }
+    let mut found = Found { manifest, segments: Vec::with_capacity(firsts.len()), recovery: Recovery::default() };
     for (index, first) in firsts.iter().enumerate() {
-        let last = index + 1 == firsts.len();
-        let mut scan = Scan::open(disk, folder.join(segment::file_name(*first)), *first)?;
-        if let Some(before) = segments.last() {
+        found.read_segment(disk, folder.join(segment::file_name(*first)), *first, index + 1 == firsts.len(), replay)?;
+    }
+    Ok(Some(found))
+}
+
+/// A log is made with its first segment before its manifest: a crash between leaves one without a record.
+fn finish_making(disk: &dyn Disk, folder: &Path, firsts: &[u64]) -> Result<Manifest, Error> {
+    if firsts == [1] {
+        let mut scan = Scan::open(disk, folder.join(segment::file_name(1)), 1)?;
+        let log_id = scan.read_header()?;
+        if scan.bytes[SEGMENT_HEADER_BYTES..].iter().all(|byte| *byte == 0) {
+            let manifest = Manifest { log_id, first_sequence: 1 };
+            manifest.write(disk, folder)?;
+            return Ok(manifest);
+        }
+    }
+    let what = "the file is missing, and there are segments".to_owned();
+    Err(Error::Damaged { path: manifest::path(folder), offset: 0, sequence: 0, what })
+}
+
+/// Removes what a crash in the middle of trimming left.
+fn remove_trimmed(disk: &dyn Disk, folder: &Path, manifest: Manifest, firsts: &mut Vec<u64>) -> Result<(), Error> {
+    while let [first, second, ..] = firsts[..]
+        && second <= manifest.first_sequence
+    {
+        let path = folder.join(segment::file_name(first));
+        disk.remove(&path).map_err(Error::disk(&path))?;
+        firsts.remove(0);
+    }
+    Ok(())
+}
+
+impl Found {
+    fn read_segment(
+        &mut self,
+        disk: &dyn Disk,
+        path: PathBuf,
+        first: u64,
+        last: bool,
+        replay: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<(), Error> {
+        let mut scan = Scan::open(disk, path, first)?;
+        if let Some(before) = self.segments.last() {
             scan.must_follow(before)?;
         }
-        if last && scan.was_never_begun() {
-            disk.remove(&scan.path).map_err(|source| Error::Disk { path: scan.path.clone(), source })?;
-            break;
+        let log_id = scan.read_header()?;
+        if log_id != self.manifest.log_id {
+            return Err(scan.damaged("it belongs to another log"));
         }
-        scan.read_header()?;
-        scan.records(options, replay)?;
-        let tail = scan.tail(last)?;
-        recovery.torn_bytes += tail;
-        recovery.records += scan.offsets.len() as u64 - 1;
-        recovery.segments += 1;
-        segments.push(scan.finish(tail)?);
+        scan.records(replay);
+        let torn_bytes = scan.judge_tail(last)?;
+        if last {
+            scan.settle(torn_bytes)?;
+        }
+        self.recovery.torn_bytes += torn_bytes as u64;
+        self.recovery.records += scan.offsets.len() as u64 - 1;
+        self.recovery.segments += 1;
+        self.segments.push(Segment::found(scan.path, scan.file, scan.log_id, scan.first_sequence, scan.offsets));
+        Ok(())
     }
-    Ok((segments, recovery))
 }
 
 /// One segment while it is read.
@@ -58,7 +130,10 @@ struct Scan {
     log_id: u64,
     first_sequence: u64,
     offsets: Vec<u32>,
+    /// Where the last good record ends.
     end: usize,
+    /// Everything before it was synced, as the good records say.
+    synced_through: u64,
 }
 
 impl Scan {
@@ -69,109 +144,132 @@ impl Scan {
             read_exact_at(&*file, &mut bytes, 0)?;
             Ok((file, bytes))
         };
-        let (file, bytes) = read().map_err(|source| Error::Disk { path: path.clone(), source })?;
-        Ok(Self { path, file, bytes, log_id: 0, first_sequence, offsets: Vec::new(), end: SEGMENT_HEADER_BYTES })
+        let (file, bytes) = read().map_err(Error::disk(&path))?;
+        let offsets = vec![SEGMENT_HEADER_BYTES as u32];
+        let end = SEGMENT_HEADER_BYTES;
+        Ok(Self { path, file, bytes, log_id: 0, first_sequence, offsets, end, synced_through: first_sequence })
     }
 
     fn must_follow(&self, before: &Segment) -> Result<(), Error> {
-        let expected = before.first_sequence() + before.records();
+        let expected = before.next_sequence();
         if self.first_sequence == expected {
             return Ok(());
         }
         Err(Error::Damaged {
-            path: self.path.clone(),
-            offset: 0,
+            path: before.path().to_owned(),
+            offset: before.end(),
             sequence: expected,
-            what: format!("the segment begins with record {}: what stood between is missing", self.first_sequence),
+            what: format!("it is missing, and the next segment begins with record {}", self.first_sequence),
         })
     }
 
-    /// A crash between making a segment and writing its head leaves nothing but zeros; no record was ever in it.
-    fn was_never_begun(&self) -> bool {
-        self.bytes.iter().all(|byte| *byte == 0)
-    }
-
-    fn read_header(&mut self) -> Result<(), Error> {
+    fn read_header(&mut self) -> Result<u64, Error> {
         let head = self.bytes.first_chunk::<SEGMENT_HEADER_BYTES>();
         let read = head.ok_or("it is shorter than a segment's head").and_then(frame::read_segment_header);
-        match read {
+        let wrong = match read {
             Ok((log_id, first)) if first == self.first_sequence => {
                 self.log_id = log_id;
-                Ok(())
+                return Ok(log_id);
             }
-            Ok((_, first)) => Err(self.damaged(0, format!("its head says it begins with record {first}"))),
-            Err(what) => Err(self.damaged(0, what.to_owned())),
+            Ok((_, first)) => format!("its head says it begins with record {first}"),
+            Err(what) => what.to_owned(),
+        };
+        Err(Error::Damaged { path: self.path.clone(), offset: 0, sequence: self.first_sequence, what: wrong })
+    }
+
+    fn records(&mut self, replay: &mut dyn FnMut(u64, &[u8])) {
+        while let Some(head) = self.head() {
+            let Some(record) = head.payload(&self.bytes[self.end..], self.log_id) else { return };
+            // A file that is larger than its offsets can say was not written here.
+            let Ok(end) = u32::try_from(self.end + frame::bytes(head.length)) else { return };
+            replay(head.sequence, record);
+            self.end = end as usize;
+            self.offsets.push(end);
+            self.synced_through = self.synced_through.max(head.synced_through);
         }
     }
 
-    fn records(&mut self, options: Options, replay: &mut dyn FnMut(u64, &[u8])) -> Result<(), Error> {
-        self.offsets.push(SEGMENT_HEADER_BYTES as u32);
-        while let Some(frame) = frame::read(&self.bytes[self.end..], self.log_id) {
-            if frame.sequence != self.next_sequence() {
-                break;
-            }
-            if frame.payload.len() > options.record_bytes_max {
-                return Err(self.damaged(self.end, "the record is larger than this log allows".to_owned()));
-            }
-            replay(frame.sequence, frame.payload);
-            self.end += FRAME_HEADER_BYTES + frame.payload.len();
-            let end =
-                u32::try_from(self.end).map_err(|_| self.damaged(self.end, "the segment is too large".to_owned()))?;
-            self.offsets.push(end);
-        }
-        Ok(())
+    /// The head of the next record's frame, if it is whole.
+    fn head(&self) -> Option<Head> {
+        Head::read(&self.bytes[self.end..], self.log_id).filter(|head| head.sequence == self.next_sequence())
     }
 
     /// What stands behind the last good record: nothing, a torn tail (its length), or damage.
-    fn tail(&self, last: bool) -> Result<u64, Error> {
+    fn judge_tail(&self, last: bool) -> Result<usize, Error> {
         let rest = &self.bytes[self.end..];
         let Some(used) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(0) };
         if !last {
-            return Err(
-                self.damaged(self.end, "the record is not what was written, and more segments follow".to_owned())
-            );
+            return Err(self.damaged("the record is not what was written, and more segments follow"));
         }
         if let Some(later) = self.synced_witness(&rest[..=used]) {
             let what =
-                format!("the record is not what was written, and record {later} was written after it was synced");
-            return Err(self.damaged(self.end, what));
+                format!("the record is not what was written, and record {later} was appended after it was synced");
+            return Err(self.damaged(&what));
         }
-        Ok(used as u64 + 1)
+        if !self.is_torn() {
+            return Err(self.damaged("the record is not what was written, and no part of it was left unwritten"));
+        }
+        Ok(used + 1)
     }
 
     /// A later record that was appended when the missing one had been synced already.
     fn synced_witness(&self, rest: &[u8]) -> Option<u64> {
         let missing = self.next_sequence();
-        let most = missing + rest.len() as u64 / FRAME_HEADER_BYTES as u64;
-        (1..rest.len()).find_map(|at| {
-            // The checksum is worked out only where the head is plausible.
-            let (length, sequence) = frame::claim(&rest[at..])?;
-            if sequence <= missing || sequence > most || length > rest.len() - at {
+        let most = missing + (rest.len() / FRAME_HEADER_BYTES) as u64;
+        (ALIGNMENT..rest.len()).step_by(ALIGNMENT).find_map(|at| {
+            // The checksum is worked out only where the sequence is plausible.
+            let claimed = frame::claimed_sequence(&rest[at..])?;
+            if claimed <= missing || claimed > most {
                 return None;
             }
-            let frame = frame::read(&rest[at..], self.log_id)?;
-            (frame.synced_through > missing).then_some(frame.sequence)
+            let head = Head::read(&rest[at..], self.log_id)?;
+            (head.synced_through > missing).then_some(head.sequence)
         })
     }
 
-    /// Wipes the torn tail, so that nothing of it is ever read as a record, and hands over the segment.
-    fn finish(self, torn: u64) -> Result<Segment, Error> {
-        if torn > 0 {
-            let wipe = || {
-                self.file.write_at(&vec![0; usize::try_from(torn).unwrap_or(0)], self.end as u64)?;
-                self.file.sync_data()
-            };
-            wipe().map_err(|source| Error::Disk { path: self.path.clone(), source })?;
+    /// Whether a part of the record that should stand here was never written. Only a whole head tells how long the record is.
+    fn is_torn(&self) -> bool {
+        let rest = &self.bytes[self.end..];
+        let head = self.head();
+        let length = head.map_or(FRAME_HEADER_BYTES, |head| frame::bytes(head.length)).min(rest.len());
+        let record = &rest[..length];
+        let first_sector = (SECTOR_BYTES - self.end % SECTOR_BYTES).min(length);
+        let (first, others) = record.split_at(first_sector);
+        let no_end = head.is_some() && record.last() == Some(&0);
+        no_end
+            || std::iter::once(first).chain(others.chunks(SECTOR_BYTES)).any(|part| part.iter().all(|byte| *byte == 0))
+    }
+
+    /// Wipes a torn tail, so that nothing of it is ever read as a record, and makes durable what is not proven to be.
+    fn settle(&self, torn_bytes: usize) -> Result<(), Error> {
+        let proven = usize::try_from(self.synced_through - self.first_sequence).unwrap_or(usize::MAX);
+        let start = self.offsets.get(proven).map_or(self.end, |offset| *offset as usize);
+        if start == self.end && torn_bytes == 0 {
+            return Ok(());
         }
-        Ok(Segment::found(self.path, self.file, self.log_id, self.first_sequence, self.offsets))
+        if torn_bytes > 0 {
+            let (path, offset, sequence) = (self.path.display(), self.end, self.next_sequence());
+            tracing::warn!(%path, offset, sequence, bytes = torn_bytes, "a torn tail is cut off the log");
+        }
+        let mut bytes = self.bytes[start..self.end].to_vec();
+        bytes.resize(bytes.len() + torn_bytes, 0);
+        let settle = || {
+            self.file.write_at(&bytes, start as u64)?;
+            self.file.sync_data()
+        };
+        settle().map_err(Error::disk(&self.path))
     }
 
     fn next_sequence(&self) -> u64 {
         self.first_sequence + self.offsets.len() as u64 - 1
     }
 
-    fn damaged(&self, offset: usize, what: String) -> Error {
-        let sequence = self.first_sequence + (self.offsets.len() as u64).saturating_sub(1);
-        Error::Damaged { path: self.path.clone(), offset: offset as u64, sequence, what }
+    fn damaged(&self, what: &str) -> Error {
+        Error::Damaged {
+            path: self.path.clone(),
+            offset: self.end as u64,
+            sequence: self.next_sequence(),
+            what: what.to_owned(),
+        }
     }
 }

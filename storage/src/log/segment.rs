@@ -6,9 +6,9 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::frame::{self, FRAME_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::frame::{FRAME_HEADER_BYTES, Head, SEGMENT_HEADER_BYTES};
 use super::{Error, SegmentInfo};
-use crate::disk::{Disk, DiskFile, OpenMode, read_exact_at};
+use crate::disk::{DiskFile, read_exact_at};
 
 /// What a segment's file is called, so that names sort as sequences do.
 pub fn file_name(first_sequence: u64) -> String {
@@ -27,26 +27,15 @@ pub struct Segment {
     file: Box<dyn DiskFile>,
     log_id: u64,
     first_sequence: u64,
-    // Where each record's frame begins, and behind them where the next one will. A lock, since the writer adds while others read.
+    // Where each record's frame begins, and behind them where the next one will: four bytes of memory for each record. A lock, since
+    // the writer adds while others read.
     offsets: RwLock<Vec<u32>>,
 }
 
 impl Segment {
-    /// Makes a segment, with room for `bytes`.
-    pub fn create(disk: &dyn Disk, folder: &Path, log_id: u64, first_sequence: u64, bytes: u64) -> Result<Self, Error> {
-        let path = folder.join(file_name(first_sequence));
-        let on_disk = |source| Error::Disk { path: path.clone(), source };
-        let file = match disk.open(&path, OpenMode::Create) {
-            // An earlier attempt found no room and left an empty one.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => disk.open(&path, OpenMode::Write),
-            other => other,
-        }
-        .map_err(on_disk)?;
-        file.allocate(bytes).map_err(on_disk)?;
-        file.write_at(&frame::segment_header(log_id, first_sequence), 0).map_err(on_disk)?;
-        file.sync_data().map_err(on_disk)?;
-        let offsets = RwLock::new(vec![SEGMENT_HEADER_BYTES as u32]);
-        Ok(Self { path, file, log_id, first_sequence, offsets })
+    /// An empty segment.
+    pub fn new(path: PathBuf, file: Box<dyn DiskFile>, log_id: u64, first_sequence: u64) -> Self {
+        Self::found(path, file, log_id, first_sequence, vec![SEGMENT_HEADER_BYTES as u32])
     }
 
     /// A segment that was found on the disk, with what `recover` learned of it.
@@ -54,16 +43,16 @@ impl Segment {
         Self { path, file, log_id, first_sequence, offsets: RwLock::new(offsets) }
     }
 
-    /// Writes frames; `starts` says where in `frames` each begins.
-    pub fn write(&self, frames: &[u8], starts: &[usize]) -> io::Result<()> {
-        let end = self.end();
-        self.file.write_at(frames, end)?;
-        let at = |offset: u64| u32::try_from(offset).map_err(io::Error::other);
+    /// Writes `bytes` behind the last record: frames that begin at `starts`, and zeros behind them from `end` on.
+    pub fn write(&self, bytes: &[u8], starts: &[usize], end: usize) -> io::Result<()> {
+        let base = self.end();
+        self.file.write_at(bytes, base)?;
+        let at = |offset: usize| u32::try_from(base + offset as u64).map_err(io::Error::other);
         let mut offsets = self.offsets.write().unwrap_or_else(PoisonError::into_inner);
         for start in starts.iter().skip(1) {
-            offsets.push(at(end + *start as u64)?);
+            offsets.push(at(*start)?);
         }
-        offsets.push(at(end + frames.len() as u64)?);
+        offsets.push(at(end)?);
         Ok(())
     }
 
@@ -72,33 +61,55 @@ impl Segment {
         self.file.sync_data()
     }
 
+    /// Takes room for it.
+    pub fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
+    }
+
     /// Gives back the room that was not used, durably.
     pub fn close(&self) -> io::Result<()> {
         self.file.set_len(self.end())?;
         self.file.sync_data()
     }
 
-    /// The record with this sequence; `None` when it is not here.
-    pub fn read(&self, sequence: u64) -> Result<Option<Bytes>, Error> {
-        let Some((start, end)) = self.place(sequence) else { return Ok(None) };
-        let mut bytes = vec![0; (end - start) as usize];
-        read_exact_at(&*self.file, &mut bytes, u64::from(start))
-            .map_err(|source| Error::Disk { path: self.path.clone(), source })?;
-        match frame::read(&bytes, self.log_id) {
-            Some(frame) if frame.sequence == sequence => Ok(Some(Bytes::from(bytes).slice(FRAME_HEADER_BYTES..))),
-            _ => Err(Error::Damaged {
-                path: self.path.clone(),
-                offset: u64::from(start),
-                sequence,
-                what: "its bytes have changed since it was written".to_owned(),
-            }),
+    /// The records from `sequence` on, by one read: at most `records_max`, and as many as `bytes_max` hold but at least one; none
+    /// when the first is not here.
+    pub fn read_run(&self, sequence: u64, records_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, Error> {
+        let starts = self.places(sequence, records_max, bytes_max);
+        let (Some(first), Some(end)) = (starts.first().copied(), starts.last().copied()) else { return Ok(Vec::new()) };
+        let mut bytes = vec![0; (end - first) as usize];
+        read_exact_at(&*self.file, &mut bytes, u64::from(first)).map_err(Error::disk(&self.path))?;
+        let bytes = Bytes::from(bytes);
+        let mut run = Vec::with_capacity(starts.len() - 1);
+        for (sequence, window) in (sequence..).zip(starts.windows(2)) {
+            let frame = bytes.slice((window[0] - first) as usize..(window[1] - first) as usize);
+            let head = Head::read(&frame, self.log_id).filter(|head| head.sequence == sequence);
+            match head.and_then(|head| head.payload(&frame, self.log_id)).map(<[u8]>::len) {
+                Some(length) => run.push((sequence, frame.slice(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length))),
+                None => return Err(self.rotten(sequence, window[0])),
+            }
         }
+        Ok(run)
     }
 
-    fn place(&self, sequence: u64) -> Option<(u32, u32)> {
-        let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+    fn rotten(&self, sequence: u64, offset: u32) -> Error {
+        let what = "its bytes have changed since it was written".to_owned();
+        Error::Damaged { path: self.path.clone(), offset: u64::from(offset), sequence, what }
+    }
+
+    /// Where the frames of a run begin, and where the last one ends; empty when the first is not here.
+    fn places(&self, sequence: u64, records_max: usize, bytes_max: usize) -> Vec<u32> {
+        let Some(index) = sequence.checked_sub(self.first_sequence).and_then(|index| usize::try_from(index).ok())
+        else {
+            return Vec::new();
+        };
         let offsets = self.offsets.read().unwrap_or_else(PoisonError::into_inner);
-        Some((*offsets.get(index)?, *offsets.get(index + 1)?))
+        if index + 1 >= offsets.len() || records_max == 0 {
+            return Vec::new();
+        }
+        let end_max = u64::from(offsets[index]) + bytes_max as u64;
+        let within = offsets[index + 1..].partition_point(|end| u64::from(*end) <= end_max);
+        offsets[index..].iter().take(within.clamp(1, records_max) + 1).copied().collect()
     }
 
     /// Where the next frame goes.
@@ -117,9 +128,14 @@ impl Segment {
         self.first_sequence
     }
 
-    /// The log it belongs to.
-    pub fn log_id(&self) -> u64 {
-        self.log_id
+    /// The sequence after its last record's.
+    pub fn next_sequence(&self) -> u64 {
+        self.first_sequence + self.records()
+    }
+
+    /// How much room was taken for it.
+    pub fn room(&self) -> io::Result<u64> {
+        self.file.len()
     }
 
     /// Its file.

@@ -3,15 +3,15 @@
 use std::io::ErrorKind;
 
 use storage::disk::memory::{MemoryDisk, Operation};
-use storage::log::{Error, Level};
+use storage::log::{Error, Level, Options};
 
-use crate::open;
+use crate::{open, open_with};
 
 #[test]
 fn a_failed_sync_or_write_poisons_the_log_until_it_is_opened_anew() {
     for operation in [Operation::Sync, Operation::Write] {
         let disk = MemoryDisk::default();
-        let (mut log, ..) = open(&disk, 1_000).unwrap();
+        let (mut log, ..) = open(&disk, 4_000).unwrap();
         log.append(&[b"good"]).unwrap();
         log.commit(Level::Sync).unwrap();
         disk.fail(operation, 0, ErrorKind::Other, false);
@@ -20,48 +20,101 @@ fn a_failed_sync_or_write_poisons_the_log_until_it_is_opened_anew() {
         // The disk is well again, but nobody knows what it kept.
         assert!(matches!(log.append(&[b"later"]), Err(Error::Poisoned { .. })));
         assert!(matches!(log.commit(Level::Sync), Err(Error::Poisoned { .. })));
+        assert_eq!(&log.reader().read(1).unwrap()[..], b"good");
+        assert!(matches!(log.reader().read(2), Err(Error::Absent { .. })), "never seen, since never answered for");
         drop(log);
         disk.crash(5);
-        assert_eq!(open(&disk, 1_000).unwrap().2[0], b"good");
+        assert_eq!(open(&disk, 4_000).unwrap().2[0], b"good");
     }
 }
 
 #[test]
-fn a_full_disk_refuses_and_the_log_goes_on_when_there_is_room() {
+fn a_start_fails_when_it_cannot_make_durable_what_it_found() {
     let disk = MemoryDisk::default();
-    let (mut log, ..) = open(&disk, 300).unwrap();
-    log.append(&[&[1; 200]]).unwrap();
-    log.commit(Level::Sync).unwrap();
+    let (mut log, ..) = open(&disk, 4_000).unwrap();
+    log.append(&[b"left with the operating system"]).unwrap();
+    log.commit(Level::Os).unwrap();
+    drop(log);
+    disk.fail(Operation::Sync, 0, ErrorKind::Other, false);
+    assert!(matches!(open(&disk, 4_000), Err(Error::Disk { .. })));
+    drop(open(&disk, 4_000).unwrap());
+    disk.crash(0);
+    assert_eq!(open(&disk, 4_000).unwrap().2.len(), 1);
+}
+
+#[test]
+fn on_a_full_disk_publishes_stop_before_the_reserve_and_go_on_when_there_is_room() {
+    let options = Options { segment_bytes: 8_000, reserve_bytes: 2_000, ..Options::default() };
+    let disk = MemoryDisk::default();
+    let (mut log, ..) = open_with(&disk, options).unwrap();
     disk.fail(Operation::Allocate, 0, ErrorKind::StorageFull, true);
-    for _ in 0..3 {
-        log.append(&[&[2; 200]]).unwrap();
-        assert!(matches!(log.commit(Level::Sync), Err(Error::Disk { .. })));
+    let (mut publishes, mut settles) = (0, 0);
+    while log.append(&[&[1; 100]]).is_ok() {
+        log.commit(Level::Sync).unwrap();
+        publishes += 1;
     }
+    assert!(log.is_short_of_room());
+    let refused = log.append(&[&[1; 100]]).unwrap_err();
+    assert!(matches!(refused, Error::Full { .. }), "{refused}");
+    while log.append_from_reserve(&[&[2; 100]]).is_ok() {
+        log.commit(Level::Sync).unwrap();
+        settles += 1;
+    }
+    assert_eq!((publishes, settles), ((8_000 - 2_000 - 512) / 136, 2_000 / 136 + 1));
     disk.heal();
-    assert_eq!(log.append(&[&[3; 200]]).unwrap(), 2);
+    let attempts = (0..100).take_while(|_| log.append(&[&[3; 100]]).is_err()).count();
+    assert!(attempts < 20, "asked again after {attempts} refusals");
+    log.commit(Level::Sync).unwrap();
+    assert!(!log.is_short_of_room());
+    drop(log);
+    disk.crash(5);
+    let records = open_with(&disk, options).unwrap().2;
+    assert_eq!(records.len(), publishes + settles + 1);
+    assert_eq!(records.last().unwrap()[..], [3; 100]);
+}
+
+#[test]
+fn a_batch_for_which_there_is_no_room_is_dropped_whole() {
+    let options = Options { segment_bytes: 4_000, reserve_bytes: 0, ..Options::default() };
+    let disk = MemoryDisk::default();
+    let (mut log, ..) = open_with(&disk, options).unwrap();
+    log.append(&[&[1; 3_000]]).unwrap();
+    log.commit(Level::Sync).unwrap();
+    assert_eq!(log.append(&[&[2; 10_000]]).unwrap(), 2);
+    disk.fail(Operation::Allocate, 0, ErrorKind::StorageFull, true);
+    assert!(matches!(log.commit(Level::Sync), Err(Error::Full { .. })));
+    assert_eq!(log.next_sequence(), 2);
+    disk.heal();
+    assert_eq!(log.append(&[&[3; 10_000]]).unwrap(), 2);
     log.commit(Level::Sync).unwrap();
     drop(log);
     disk.crash(5);
-    let records = open(&disk, 300).unwrap().2;
-    assert_eq!(records, [vec![1; 200], vec![3; 200]]);
+    assert_eq!(open_with(&disk, options).unwrap().2, [vec![1; 3_000], vec![3; 10_000]]);
 }
 
 #[test]
-fn a_record_that_is_too_large_is_refused_and_nothing_else() {
+fn what_is_past_a_bound_is_refused_and_nothing_else() {
     let disk = MemoryDisk::default();
-    let (mut log, ..) = open(&disk, 1_000).unwrap();
-    assert!(matches!(log.append(&[&[0; 70_000]]), Err(Error::Large { .. })));
-    // Larger than a segment, but within the bound: it gets a segment of its own size.
+    let options =
+        Options { record_bytes_max: 6_000, batch_bytes_max: 1_000, segment_bytes: 4_000, reserve_bytes: 0, id_seed: 0 };
+    let (mut log, ..) = open_with(&disk, options).unwrap();
+    assert!(matches!(log.append(&[&[0; 6_001]]), Err(Error::Large { .. })));
+    // Larger than a batch and than a segment, but within its bound: it gets a segment of its own size.
     log.append(&[&[1; 5_000]]).unwrap();
+    assert!(matches!(log.append(&[b"x"]), Err(Error::Backlog { .. })));
     log.commit(Level::Sync).unwrap();
     assert_eq!(log.reader().read(1).unwrap().len(), 5_000);
+    log.append(&[b"x"]).unwrap();
+    for wrong in [Options { segment_bytes: 100, ..options }, Options { batch_bytes_max: 2 << 30, ..options }] {
+        assert!(matches!(open_with(&MemoryDisk::default(), wrong), Err(Error::Options(_))));
+    }
 }
 
 #[test]
 fn one_folder_is_one_log() {
     let disk = MemoryDisk::default();
-    let (log, ..) = open(&disk, 1_000).unwrap();
-    assert!(open(&disk, 1_000).unwrap_err().to_string().contains("in use"));
+    let (log, ..) = open(&disk, 4_000).unwrap();
+    assert!(open(&disk, 4_000).unwrap_err().to_string().contains("in use"));
     drop(log);
-    open(&disk, 1_000).unwrap();
+    open(&disk, 4_000).unwrap();
 }
