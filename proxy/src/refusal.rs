@@ -88,9 +88,16 @@ pub(crate) struct Refusal {
     pub(crate) near: Vec<String>,
 }
 
-impl From<Reason> for Refusal {
+impl Refusal {
+    /// A refusal without a story; boxed, since results that carry one are all over the pipeline and hardly ever do.
+    pub(crate) fn new(reason: Reason) -> Box<Self> {
+        Box::new(Self { reason, service: None, tried: Vec::new(), near: Vec::new() })
+    }
+}
+
+impl From<Reason> for Box<Refusal> {
     fn from(reason: Reason) -> Self {
-        Self { reason, service: None, tried: Vec::new(), near: Vec::new() }
+        Refusal::new(reason)
     }
 }
 

@@ -12,7 +12,7 @@ mod tunnel;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response, Version};
 
 use crate::access_log::Line;
 use crate::body::{Answered, Source};
@@ -35,10 +35,12 @@ pub(crate) async fn handle(arrival: Arc<Arrival>, mut head: Parts, body: Source)
     };
     response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
     record.status = Some(response.status());
+    // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
+    *response.version_mut() = Version::HTTP_11;
     response.map(|body| body.recorded(record))
 }
 
-async fn pass(record: &mut Record, mut head: Parts, mut body: Source) -> Result<Response<Answered>, Refusal> {
+async fn pass(record: &mut Record, mut head: Parts, mut body: Source) -> Result<Response<Answered>, Box<Refusal>> {
     let arrival = record.arrival.clone();
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
     if head.method == Method::CONNECT && arrival.direction == Direction::Outbound {
@@ -68,7 +70,7 @@ async fn pass(record: &mut Record, mut head: Parts, mut body: Source) -> Result<
     attempt::run(record, &service, &service.routes[route], head, body, upgrade).await
 }
 
-fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), Refusal> {
+fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), Box<Refusal>> {
     let plane = &arrival.plane;
     match (arrival.direction, matched) {
         (_, Matched::Sidecar) => Ok(()),

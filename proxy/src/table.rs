@@ -61,6 +61,9 @@ pub(crate) struct Backend {
     pub(crate) subset: Option<Name>,
     pub(crate) protocol: Protocol,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// Whether its endpoints can prove that they did not process a request, so that any method may be sent again: HTTP/2 can,
+    /// and so can the sidecars of the mesh.
+    pub(crate) proves_unprocessed: bool,
     /// What `Host` becomes; `None`: it stays.
     pub(crate) host: Option<HeaderValue>,
 }

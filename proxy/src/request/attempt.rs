@@ -27,7 +27,6 @@ use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
 use crate::upstream::{Connection, Unreachable, dial};
 use kept::Kept;
-use verdict::Judged;
 
 /// All attempts of one request.
 struct Call<'a> {
@@ -72,7 +71,7 @@ pub(super) async fn run(
     mut head: Parts,
     body: Source,
     upgrade: Option<HeaderValue>,
-) -> Result<Response<Answered>, Refusal> {
+) -> Result<Response<Answered>, Box<Refusal>> {
     let chosen = route.split.choose(if route.backends.len() > 1 { record.random() } else { 0 });
     let backend = &route.backends[chosen.unwrap_or(0)];
     let started = record.started;
@@ -83,7 +82,7 @@ pub(super) async fn run(
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(&mut head, protocol));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
-        kept: Kept::new(head, body, route, backend.protocol),
+        kept: Kept::new(head, body, route, backend),
         record,
         service,
         route,
@@ -96,10 +95,11 @@ pub(super) async fn run(
     loop {
         match call.attempt().await? {
             Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
-            Ok(answer) => match call.judge(answer).await {
-                Judged::Pass(response) => return Ok(response),
-                Judged::Again => {}
-            },
+            Ok(answer) => {
+                if let Some(response) = call.judge(answer).await {
+                    return Ok(response);
+                }
+            }
             Err(failed) => call.again_or_refuse(failed).await?,
         }
     }
@@ -115,7 +115,7 @@ impl Call<'_> {
     }
 
     /// One attempt. The outer error ends the request, the inner one may be tried again.
-    async fn attempt(&mut self) -> Result<Result<Answer, Failed>, Refusal> {
+    async fn attempt(&mut self) -> Result<Result<Answer, Failed>, Box<Refusal>> {
         let now = if self.number == 1 { self.record.started } else { self.now() };
         if self.deadline.has_passed(now) {
             return Err(self.refusal(Reason::Deadline));
@@ -157,7 +157,7 @@ impl Call<'_> {
     }
 
     /// Power of two choices among the endpoints that no earlier attempt went to; among all when there is no other.
-    fn pick(&mut self, now: Tick) -> Result<(Arc<Endpoint>, Permit), Refusal> {
+    fn pick(&mut self, now: Tick) -> Result<(Arc<Endpoint>, Permit), Box<Refusal>> {
         let (endpoints, slot) = (&self.backend.endpoints, self.record.arrival.lane);
         // A breaker that half-opens may be asked by two lanes at once and lets one pass: as many rounds as endpoints suffice.
         for _ in 0..=endpoints.len() {
@@ -267,9 +267,9 @@ impl Call<'_> {
         self.tried.push(Tried { endpoint: endpoint.name.clone(), outcome, took });
     }
 
-    fn refusal(&mut self, reason: Reason) -> Refusal {
+    fn refusal(&mut self, reason: Reason) -> Box<Refusal> {
         let service = Some(self.service.name.to_string());
-        Refusal { reason, service, tried: std::mem::take(&mut self.tried), near: Vec::new() }
+        Box::new(Refusal { reason, service, tried: std::mem::take(&mut self.tried), near: Vec::new() })
     }
 
     /// The client asked for another protocol: whatever the answer is, it is the last.

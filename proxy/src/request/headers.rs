@@ -57,7 +57,7 @@ fn hexadecimal(place: &mut [u8], mut number: u64) {
 }
 
 /// Refuses a body that says it is too long, and bounds one that does not say.
-pub(super) fn bound_body(head: &Parts, body: &mut Source, bytes_max: u64) -> Result<(), Refusal> {
+pub(super) fn bound_body(head: &Parts, body: &mut Source, bytes_max: u64) -> Result<(), Box<Refusal>> {
     if let Some(length) = body.size_hint().exact() {
         if length > bytes_max {
             return Err(Reason::BodyTooLong(bytes_max).into());
@@ -74,7 +74,7 @@ pub(super) fn bound_body(head: &Parts, body: &mut Source, bytes_max: u64) -> Res
 
 /// Takes off what ends at this hop (RFC 9110 §7.6.1) and puts on who called. Answers the protocol that the client wants to
 /// upgrade to, if it does.
-pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Refusal> {
+pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Box<Refusal>> {
     let headers = &mut head.headers;
     let mut upgrade = None;
     if let Some(connection) = headers.remove(CONNECTION) {

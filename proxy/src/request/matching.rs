@@ -26,7 +26,7 @@ pub(super) enum Matched {
 }
 
 /// Finds out, and brings the path into its normal form.
-pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<Matched, Refusal> {
+pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<Matched, Box<Refusal>> {
     normalise_path(head)?;
     let service = match arrival.direction {
         Direction::Inbound => table.application.clone().ok_or(Reason::NotReady)?,
@@ -57,7 +57,7 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u
 }
 
 /// The service that the host names, if this subject may name it.
-pub(super) fn service(plane: &Plane, table: &Table, host: &str) -> Result<Arc<Service>, Refusal> {
+pub(super) fn service(plane: &Plane, table: &Table, host: &str) -> Result<Arc<Service>, Box<Refusal>> {
     if let Some(service) = table.services.get(host) {
         return Ok(service.clone());
     }
@@ -67,16 +67,16 @@ pub(super) fn service(plane: &Plane, table: &Table, host: &str) -> Result<Arc<Se
     }
     let known = table.snapshot.declared.iter().map(Name::as_str).chain([BROKER, SIDECAR]);
     let near = nearest(host, known).into_iter().map(str::to_owned).collect();
-    let refusal = Refusal::from(Reason::Undeclared(host.to_owned()));
-    Err(Refusal { service: Some(host.to_owned()), near, ..refusal })
+    let refusal = Refusal::new(Reason::Undeclared(host.to_owned()));
+    Err(Box::new(Refusal { service: Some(host.to_owned()), near, ..*refusal }))
 }
 
-pub(super) fn no_edge(plane: &Plane, to: &Name) -> Refusal {
-    let refusal = Refusal::from(Reason::NoEdge { from: plane.subject.clone(), to: to.clone() });
-    Refusal { service: Some(to.to_string()), ..refusal }
+pub(super) fn no_edge(plane: &Plane, to: &Name) -> Box<Refusal> {
+    let refusal = Refusal::new(Reason::NoEdge { from: plane.subject.clone(), to: to.clone() });
+    Box::new(Refusal { service: Some(to.to_string()), ..*refusal })
 }
 
-fn let_through(table: &Table, head: &Parts) -> Result<Arc<Service>, Refusal> {
+fn let_through(table: &Table, head: &Parts) -> Result<Arc<Service>, Box<Refusal>> {
     let gateway = table.snapshot.gateway.as_ref().ok_or(Reason::NotReady)?;
     let text = authority_text(head).ok_or(Reason::NoHost)?;
     let authority = Authority::parse(text).map_err(Reason::Host)?;
@@ -88,12 +88,12 @@ fn let_through(table: &Table, head: &Parts) -> Result<Arc<Service>, Refusal> {
     service.cloned().ok_or_else(|| not_let_through(&authority.host, head))
 }
 
-fn not_let_through(host: &str, head: &Parts) -> Refusal {
+fn not_let_through(host: &str, head: &Parts) -> Box<Refusal> {
     Reason::NotLetThrough { host: host.to_owned(), path: head.uri.path().to_owned() }.into()
 }
 
 /// Where the application wants to go: the request's own authority, or the tunnel's that it came through.
-fn authority<'a>(arrival: &'a Arrival, head: &'a Parts) -> Result<Authority<'a>, Refusal> {
+fn authority<'a>(arrival: &'a Arrival, head: &'a Parts) -> Result<Authority<'a>, Box<Refusal>> {
     let text = authority_text(head).or(arrival.tunnel.as_deref()).ok_or(Reason::NoHost)?;
     Authority::parse(text).map_err(|error| Reason::Host(error).into())
 }
@@ -106,7 +106,7 @@ fn authority_text(head: &Parts) -> Option<&str> {
     }
 }
 
-fn normalise_path(head: &mut Parts) -> Result<(), Refusal> {
+fn normalise_path(head: &mut Parts) -> Result<(), Box<Refusal>> {
     let normal = match path::normalise(head.uri.path()).map_err(Reason::Path)? {
         std::borrow::Cow::Borrowed(same) if same.len() == head.uri.path().len() => return Ok(()),
         normal => normal.into_owned(),

@@ -48,7 +48,11 @@ pub(super) fn splice(arrival: &Arc<Arrival>, downstream: Downstream, upstream: O
 }
 
 /// Opens a tunnel into this very pipeline. A host that could not be reached through it is refused at once.
-pub(super) fn connect(arrival: &Arc<Arrival>, table: &Table, mut head: Parts) -> Result<Response<Answered>, Refusal> {
+pub(super) fn connect(
+    arrival: &Arc<Arrival>,
+    table: &Table,
+    mut head: Parts,
+) -> Result<Response<Answered>, Box<Refusal>> {
     let target = head.uri.authority().ok_or(Reason::NoHost)?.to_string();
     let authority = Authority::parse(&target).map_err(Reason::Host)?;
     if authority.host != model::config::SIDECAR {

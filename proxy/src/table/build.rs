@@ -180,6 +180,7 @@ fn route(
             subset: backend.subset.clone(),
             protocol: part.protocol,
             endpoints: endpoints[&backend.service].iter().filter(in_subset).cloned().collect(),
+            proves_unprocessed: part.protocol == Protocol::Grpc || part.external.is_none(),
             host: part.external.as_ref().and_then(host_of),
         });
     }
@@ -223,7 +224,8 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
         Target::Application(address) => {
             let dial =
                 Dial { address: Address::Socket(*address), security: Security::Plain, protocol: inbound.protocol };
-            let breaker = Breaker::default();
+            // Whether this instance is worth asking is for its callers' breakers to find out.
+            let breaker = Breaker { consecutive_failures: u32::MAX, ..Breaker::default() };
             let instance = plane.instance.as_str();
             let same = |e: &&Arc<Endpoint>| e.is(instance, None, &dial, &breaker);
             let endpoint = kept.and_then(|service| service.endpoints.iter().find(same).cloned());
@@ -233,16 +235,18 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
             vec![endpoint.unwrap_or_else(make)]
         }
     };
-    // How long it may take is the caller's to say, and it says so by giving up; only what is provably safe is tried again.
+    // How long it may take is the caller's to say, and it says so by giving up. An application that cannot be reached is told
+    // to the caller at once: it may know another instance.
     let mut rule = Rule::plain(&name);
     "application".clone_into(&mut rule.name);
     rule.timeouts = Timeouts { request: None, attempt: None };
-    rule.retry = Retry { on: [RetryOn::ConnectFailure, RetryOn::ResetBeforeProcessing].into(), ..Retry::default() };
+    rule.retry = Retry { on: [RetryOn::ResetBeforeProcessing].into(), ..Retry::default() };
     let backend = Backend {
         service: name.clone(),
         subset: None,
         protocol: inbound.protocol,
         endpoints: endpoints.clone(),
+        proves_unprocessed: inbound.protocol == Protocol::Grpc,
         host: None,
     };
     let meters = plane.meters.route(Direction::Inbound, name.as_str(), &rule.name, Arc::default());

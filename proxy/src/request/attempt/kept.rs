@@ -5,12 +5,11 @@
 use http::Request;
 use http::request::Parts;
 use http_body::Body as _;
-use model::config::Protocol;
 use policy::retry::is_idempotent;
 
 use super::super::outgoing::{self, Stamp};
 use crate::body::{Broken, Replay, Sent, Source};
-use crate::table::Route;
+use crate::table::{Backend, Route};
 
 /// The request as far as it is still here.
 pub(super) struct Kept {
@@ -30,10 +29,9 @@ enum Kind {
 }
 
 impl Kept {
-    pub(super) fn new(head: Parts, mut body: Source, route: &Route, protocol: Protocol) -> Self {
-        // After it was sent, a request is only sent again where that is safe for its method; HTTP/2 can prove for every method
-        // that a request was not processed.
-        let safe = is_idempotent(head.method.as_str()) || route.retry.non_idempotent || protocol == Protocol::Grpc;
+    pub(super) fn new(head: Parts, mut body: Source, route: &Route, backend: &Backend) -> Self {
+        // After it was sent, a request is only sent again where that is safe for its method or the endpoint can prove that it is.
+        let safe = is_idempotent(head.method.as_str()) || route.retry.non_idempotent || backend.proves_unprocessed;
         let replay = safe && route.retry.attempts > 0;
         let (bytes_max, mut broken) = (body.bytes_max(), None);
         let body = if body.is_end_stream() {

@@ -96,7 +96,7 @@ impl Call<'_> {
     }
 
     /// After an attempt without an answer: waits for the next one's time, or gives up.
-    pub(super) async fn again_or_refuse(&mut self, failed: Failed) -> Result<(), Refusal> {
+    pub(super) async fn again_or_refuse(&mut self, failed: Failed) -> Result<(), Box<Refusal>> {
         if self.verdict(failed.happened, Pushback::None).await { Ok(()) } else { Err(self.refusal(failed.reason)) }
     }
 

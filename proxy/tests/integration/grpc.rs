@@ -1,0 +1,273 @@
+//! gRPC through both sidecars: all four kinds of call, status, trailers, cancellation, deadlines.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, stream};
+use http::Response;
+use model::config::{Protocol, RetryOn};
+use proxy::Target;
+use runtime::http::{Body, BoxFuture, boxed};
+use tokio::sync::mpsc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::server::{ClientStreamingService, ServerStreamingService, StreamingService, UnaryService};
+use tonic::transport::Endpoint;
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::kit::{App, Mesh, Node, endpoint, in_mesh};
+
+type Codec = ProstCodec<String, String>;
+type Words = Pin<Box<dyn Stream<Item = Result<String, Status>> + Send>>;
+type Answer<T> = BoxFuture<Result<tonic::Response<T>, Status>>;
+
+/// What the application notices.
+#[derive(Clone)]
+struct Greeter {
+    cancelled: mpsc::UnboundedSender<()>,
+    timeouts: mpsc::UnboundedSender<Option<String>>,
+    failures: Arc<std::sync::atomic::AtomicU32>,
+}
+
+struct Guard(mpsc::UnboundedSender<()>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+impl UnaryService<String> for Greeter {
+    type Response = String;
+    type Future = Answer<String>;
+    fn call(&mut self, request: Request<String>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let timeout = request.metadata().get("grpc-timeout").map(|value| value.to_str().unwrap().to_owned());
+            let _ = this.timeouts.send(timeout);
+            match request.get_ref().as_str() {
+                "never" => {
+                    let _guard = Guard(this.cancelled);
+                    std::future::pending().await
+                }
+                "refuse" => Err(Status::failed_precondition("not now")),
+                "flaky" if this.failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => {
+                    Err(Status::unavailable("first time"))
+                }
+                word => {
+                    let mut answer = tonic::Response::new(format!("hello {word}"));
+                    answer.metadata_mut().insert("x-seen", "1".parse().unwrap());
+                    Ok(answer)
+                }
+            }
+        })
+    }
+}
+
+impl ServerStreamingService<String> for Greeter {
+    type Response = String;
+    type ResponseStream = Words;
+    type Future = Answer<Words>;
+    fn call(&mut self, request: Request<String>) -> Self::Future {
+        let guard = Guard(self.cancelled.clone());
+        Box::pin(async move {
+            let word = request.into_inner();
+            if word == "forever" {
+                let words = stream::unfold(guard, |guard| async { Some((Ok("again".to_owned()), guard)) });
+                let words = words.then(|word| async {
+                    tokio::task::yield_now().await;
+                    word
+                });
+                return Ok(tonic::Response::new(Box::pin(words) as Words));
+            }
+            let mut words: Vec<_> = (0..3).map(|n| Ok(format!("{word} {n}"))).collect();
+            words.push(Err(Status::data_loss("the rest is lost")));
+            Ok(tonic::Response::new(Box::pin(stream::iter(words)) as Words))
+        })
+    }
+}
+
+impl ClientStreamingService<String> for Greeter {
+    type Response = String;
+    type Future = Answer<String>;
+    fn call(&mut self, request: Request<Streaming<String>>) -> Self::Future {
+        Box::pin(async move {
+            let words: Vec<_> = request.into_inner().collect().await;
+            let words: Result<Vec<_>, _> = words.into_iter().collect();
+            Ok(tonic::Response::new(words?.join(" ")))
+        })
+    }
+}
+
+impl StreamingService<String> for Greeter {
+    type Response = String;
+    type ResponseStream = Words;
+    type Future = Answer<Words>;
+    fn call(&mut self, request: Request<Streaming<String>>) -> Self::Future {
+        Box::pin(async move {
+            let answers = request.into_inner().map(|word| word.map(|word| word.to_uppercase()));
+            Ok(tonic::Response::new(Box::pin(answers) as Words))
+        })
+    }
+}
+
+async fn serve(greeter: Greeter, request: http::Request<hyper::body::Incoming>) -> Response<Body> {
+    let mut grpc = tonic::server::Grpc::new(Codec::default());
+    let answer = match request.uri().path() {
+        "/greeter/Unary" => grpc.unary(greeter, request).await,
+        "/greeter/ServerStream" => grpc.server_streaming(greeter, request).await,
+        "/greeter/ClientStream" => grpc.client_streaming(greeter, request).await,
+        _ => grpc.streaming(greeter, request).await,
+    };
+    answer.map(boxed)
+}
+
+struct Setting {
+    _app: App,
+    _inventory: Node,
+    orders: Node,
+    cancelled: mpsc::UnboundedReceiver<()>,
+    timeouts: mpsc::UnboundedReceiver<Option<String>>,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
+        let (timeouts_sender, timeouts) = mpsc::unbounded_channel();
+        let greeter = Greeter { cancelled: cancelled_sender, timeouts: timeouts_sender, failures: Arc::default() };
+        let app = App::streaming(move |request| Box::pin(serve(greeter.clone(), request))).await;
+        let mesh = Mesh::new(&["orders", "inventory"]);
+        let target = Target::Application(app.address);
+        let inventory = mesh.callee("inventory", Protocol::Grpc, target, &["orders"]).await;
+        let part = in_mesh("inventory", Protocol::Grpc, vec![endpoint("inventory-0", inventory.inbound())]);
+        let orders = mesh.caller("orders", vec![("inventory", part)]).await;
+        Self { _app: app, _inventory: inventory, orders, cancelled, timeouts }
+    }
+
+    async fn client(&self) -> tonic::client::Grpc<tonic::transport::Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.orders.outbound())).unwrap();
+        let channel = endpoint.origin("http://inventory".parse().unwrap()).connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        client
+    }
+
+    async fn unary(&self, word: &str, timeout: Option<Duration>) -> Result<tonic::Response<String>, Status> {
+        let mut request = Request::new(word.to_owned());
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        self.client().await.unary(request, path("Unary"), Codec::default()).await
+    }
+}
+
+fn path(method: &str) -> PathAndQuery {
+    PathAndQuery::try_from(format!("/greeter/{method}")).unwrap()
+}
+
+async fn words(stream: Streaming<String>) -> (Vec<String>, Option<Status>) {
+    let (mut words, mut end) = (Vec::new(), None);
+    let mut stream = stream;
+    loop {
+        match stream.message().await {
+            Ok(Some(word)) => words.push(word),
+            Ok(None) => return (words, end),
+            Err(status) => {
+                end = Some(status);
+                return (words, end);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_four_kinds_of_call() {
+    let setting = Setting::new().await;
+    let unary = setting.unary("you", None).await.unwrap();
+    assert_eq!(unary.get_ref(), "hello you");
+    assert_eq!(unary.metadata().get("x-seen").unwrap(), "1");
+
+    let mut client = setting.client().await;
+    let answer = client.server_streaming(Request::new("w".to_owned()), path("ServerStream"), Codec::default()).await;
+    let (got, end) = words(answer.unwrap().into_inner()).await;
+    assert_eq!(got, ["w 0", "w 1", "w 2"]);
+    let end = end.unwrap();
+    assert_eq!((end.code(), end.message()), (Code::DataLoss, "the rest is lost"));
+
+    client.ready().await.unwrap();
+    let sent = stream::iter(["a", "b", "c"].map(str::to_owned));
+    let answer = client.client_streaming(Request::new(sent), path("ClientStream"), Codec::default()).await.unwrap();
+    assert_eq!(answer.get_ref(), "a b c");
+
+    // Each answer comes before the next word is sent, so both directions are open at once.
+    client.ready().await.unwrap();
+    let (send, sent) = mpsc::channel(1);
+    let sent = stream::unfold(sent, |mut sent| async { sent.recv().await.map(|word: String| (word, sent)) });
+    let answer = client.streaming(Request::new(sent), path("Both"), Codec::default());
+    send.send("first".to_owned()).await.unwrap();
+    let mut answers = answer.await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().as_deref(), Some("FIRST"));
+    send.send("second".to_owned()).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().as_deref(), Some("SECOND"));
+    drop(send);
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_application_s_status_goes_through_as_it_is() {
+    let setting = Setting::new().await;
+    let status = setting.unary("refuse", None).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, "not now"));
+}
+
+#[tokio::test]
+async fn leaving_a_stream_cancels_it_at_the_application() {
+    let mut setting = Setting::new().await;
+    let mut client = setting.client().await;
+    let answer =
+        client.server_streaming(Request::new("forever".to_owned()), path("ServerStream"), Codec::default()).await;
+    let mut stream = answer.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().as_deref(), Some("again"));
+    drop(stream);
+    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_travels_and_ends_the_call_on_every_hop() {
+    let mut setting = Setting::new().await;
+    let status = setting.unary("never", Some(Duration::from_millis(300))).await.unwrap_err();
+    // Whoever notices first says it: the client's library calls it cancelled, the sidecar by its name.
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+    let timeout = setting.timeouts.recv().await.unwrap().unwrap();
+    let left = policy::deadline::parse_grpc_timeout(timeout.as_bytes()).unwrap();
+    assert!(left <= Duration::from_millis(300) && left > Duration::from_millis(1), "{timeout}");
+    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+}
+
+#[tokio::test]
+async fn the_route_s_bound_is_a_deadline_too() {
+    let mut setting = Setting::new().await;
+    setting.orders.part("inventory").routes[0].timeouts.request = Some(Duration::from_millis(100));
+    setting.orders.apply();
+    let status = setting.unary("never", None).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.message().contains("100ms"), "{status:?}");
+    assert!(setting.timeouts.recv().await.unwrap().is_some());
+    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+}
+
+#[tokio::test]
+async fn a_status_in_trailers_is_tried_again_where_the_route_says_so() {
+    let mut setting = Setting::new().await;
+    let status = setting.unary("flaky", None).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let mut setting = Setting::new().await;
+    let retry = &mut setting.orders.part("inventory").routes[0].retry;
+    retry.on.insert(RetryOn::Grpc(14));
+    retry.non_idempotent = true;
+    setting.orders.apply();
+    assert_eq!(setting.unary("flaky", None).await.unwrap().get_ref(), "hello flaky");
+    let edges = setting.orders.plane.observed().edges;
+    assert_eq!((edges[0].calls, edges[0].failures, edges[0].retries), (1, 0, 1));
+}

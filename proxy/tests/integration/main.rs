@@ -1,0 +1,15 @@
+//! The data plane over real sockets: small applications at the edges, two data planes with a test's own certificate authority
+//! between them.
+//!
+//! `kit` builds meshes; each of the other files asks one kind of question.
+
+mod kit;
+
+mod calls;
+mod drain;
+mod gateway;
+mod grpc;
+mod hostile;
+mod refusals;
+mod retries;
+mod tunnels;
