@@ -60,11 +60,13 @@ fn order_per_key(entries: &[Entry]) -> Vec<String> {
         match &entry.event {
             Event::Delivered { consumer: TOPIC_CONSUMER, message, key, .. } if seen.insert(message) => {
                 let Some((_, position)) = positions.get(message.as_str()) else { continue };
-                let before = positions
-                    .iter()
-                    .find(|(other, (k, p))| k == key && p < position && !done.contains(**other));
+                let before =
+                    positions.iter().find(|(other, (k, p))| k == key && p < position && !done.contains(**other));
                 if let Some((other, _)) = before {
-                    odd.push(format!("key {key}: {message} was handed over at {:?} before {other} was handled", entry.at));
+                    odd.push(format!(
+                        "key {key}: {message} was handed over at {:?} before {other} was handled",
+                        entry.at
+                    ));
                 }
             }
             Event::Handled { consumer: TOPIC_CONSUMER, message, .. } => {
@@ -135,7 +137,14 @@ mod tests {
         for (events, part) in [
             (vec![published("o-1", 1)], "never handled"),
             (
-                vec![published("o-1", 1), published("o-2", 2), delivered("o-2"), handled("o-2"), delivered("o-1"), handled("o-1")],
+                vec![
+                    published("o-1", 1),
+                    published("o-2", 2),
+                    delivered("o-2"),
+                    handled("o-2"),
+                    delivered("o-1"),
+                    handled("o-1"),
+                ],
                 "before o-1 was handled",
             ),
             (

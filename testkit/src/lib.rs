@@ -9,6 +9,7 @@ pub mod check;
 pub mod history;
 pub mod mesh;
 pub mod plan;
+mod randomness;
 pub mod run;
 pub mod shop;
 pub mod trace;

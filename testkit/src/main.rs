@@ -12,11 +12,15 @@ struct Arguments {
     /// Show the roles' logs: levels such as `info` or `warn,broker=debug`
     #[arg(long)]
     logs: Option<String>,
+    /// Show every line that the trace hash is made of, for finding where two runs part
+    #[arg(long)]
+    trace: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    let outcome = testkit::run::run(arguments.seed, arguments.logs.as_deref())?;
+    let show = testkit::run::Show { logs: arguments.logs, trace: arguments.trace };
+    let outcome = testkit::run::run(arguments.seed, &show)?;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -52,7 +52,7 @@ impl World {
             .map_err(|findings| anyhow::anyhow!("the simulation's own mesh file: {findings:?}"))?
             .config;
         let disks: Vec<_> = hosts.iter().map(|host| (*host, MemoryDisk::default())).collect();
-        let secret = token::Secret::generate();
+        let secret = token::Secret::generate()?;
         let mut world = Self { config, secret, roots_pem: String::new(), disks, history };
         let disk = world.disk("control");
         let folder = Path::new(FOLDER);
@@ -112,7 +112,11 @@ impl World {
         let member = self.member(sim, "broker", Subject::Broker)?;
         sim.host("broker", move || {
             let ground = ground.clone();
-            let options = role::broker::Options { member: member.clone(), inbound: any(INBOUND_PORT), outbound: loopback(OUTBOUND_PORT) };
+            let options = role::broker::Options {
+                member: member.clone(),
+                inbound: any(INBOUND_PORT),
+                outbound: loopback(OUTBOUND_PORT),
+            };
             async move { for_ever(|stop| role::broker::run(options, ground, stop)).await }
         });
         Ok(())
@@ -123,7 +127,8 @@ impl World {
         let member = self.member(sim, "gateway", Subject::Gateway(Name::new("public")?))?;
         sim.host("gateway", move || {
             let ground = ground.clone();
-            let options = role::gateway::Options { member: member.clone(), listen: None, outbound: loopback(OUTBOUND_PORT) };
+            let options =
+                role::gateway::Options { member: member.clone(), listen: None, outbound: loopback(OUTBOUND_PORT) };
             async move { for_ever(|stop| role::gateway::run(options, ground, stop)).await }
         });
         Ok(())

@@ -49,16 +49,26 @@ pub struct Outcome {
     pub violations: Vec<String>,
 }
 
-/// Runs `seed`. With `logs`, the roles' own logs go to standard error.
+/// What a run shows on standard error beside its outcome.
+#[derive(Debug, Clone, Default)]
+pub struct Show {
+    /// The roles' own logs at these levels.
+    pub logs: Option<String>,
+    /// Every line that the trace hash is made of.
+    pub trace: bool,
+}
+
+/// Runs `seed`.
 ///
 /// # Errors
 /// When the simulation itself cannot run.
-pub fn run(seed: u64, logs: Option<&str>) -> anyhow::Result<Outcome> {
+pub fn run(seed: u64, show: &Show) -> anyhow::Result<Outcome> {
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    crate::randomness::take_over();
     fastrand::seed(seed);
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
-    let trace = Trace::default();
-    start_tracing(&trace, logs)?;
+    let trace = if show.trace { Trace::shown() } else { Trace::default() };
+    start_tracing(&trace, show.logs.as_deref())?;
     let plan = Plan::draw(seed);
     let history = History::default();
     let mut sim = turmoil::Builder::new()
@@ -133,7 +143,14 @@ fn end(sim: &mut turmoil::Sim<'_>, kind: &Kind) {
     }
 }
 
-fn outcome(seed: u64, plan: &Plan, history: &History, trace: &Trace, elapsed: Duration, failure: Option<String>) -> Outcome {
+fn outcome(
+    seed: u64,
+    plan: &Plan,
+    history: &History,
+    trace: &Trace,
+    elapsed: Duration,
+    failure: Option<String>,
+) -> Outcome {
     let entries = history.entries();
     for entry in &entries {
         trace.line(format_args!("{entry:?}"));

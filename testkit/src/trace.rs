@@ -22,13 +22,23 @@ struct State {
     // SipHash with fixed keys: the same in every process of one build.
     hasher: DefaultHasher,
     events: u64,
+    shown: bool,
 }
 
 impl Trace {
+    /// A hash that also shows each line on standard error, for finding where two runs part.
+    #[must_use]
+    pub fn shown() -> Self {
+        Self(Arc::new(Mutex::new(State { shown: true, ..State::default() })))
+    }
+
     /// Takes in a line.
     pub fn line(&self, line: fmt::Arguments<'_>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.events += 1;
+        if state.shown {
+            eprintln!("{line}");
+        }
         // Writing into a hasher cannot fail.
         let _ = fmt::write(&mut Sink(&mut state.hasher), line);
         state.hasher.write_u8(b'\n');
