@@ -259,7 +259,7 @@ async fn the_route_s_bound_is_a_deadline_too() {
 
 #[tokio::test]
 async fn a_status_in_trailers_is_tried_again_where_the_route_says_so() {
-    let mut setting = Setting::new().await;
+    let setting = Setting::new().await;
     let status = setting.unary("flaky", None).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     let mut setting = Setting::new().await;

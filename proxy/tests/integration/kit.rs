@@ -5,7 +5,7 @@ mod ca;
 mod client;
 mod mesh;
 
-pub use app::{App, Received, Reply};
+pub use app::App;
 pub use ca::Ca;
 pub use client::{Client, get, header, raw};
 pub use mesh::{Mesh, Node, endpoint, external, in_mesh, name};

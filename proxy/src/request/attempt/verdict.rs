@@ -20,13 +20,6 @@ use crate::refusal::Refusal;
 use crate::table::Lease;
 use crate::upstream::Security;
 
-/// What happens to an answer.
-pub(super) enum Judged {
-    Pass(Response<Answered>),
-    /// It is dropped, and the next attempt made.
-    Again,
-}
-
 /// What the head alone says about its endpoint.
 pub(super) fn first_impression(response: &Response<Incoming>) -> Outcome {
     match grpc_status(response.headers()) {
@@ -39,8 +32,8 @@ pub(super) fn first_impression(response: &Response<Incoming>) -> Outcome {
 type Peeked = Option<Frame<bytes::Bytes>>;
 
 impl Call<'_> {
-    /// Passes an answer on, or decides to try again.
-    pub(super) async fn judge(&mut self, answer: Answer) -> Judged {
+    /// Gives the answer to pass on; `None`: it is dropped, and the next attempt is to be made.
+    pub(super) async fn judge(&mut self, answer: Answer) -> Option<Response<Answered>> {
         let Answer { mut response, connection, endpoint, permit, took } = answer;
         self.log(&endpoint);
         let (mut peeked, mut looked) = (None, false);
@@ -81,7 +74,7 @@ impl Call<'_> {
             if response.body().is_end_stream() {
                 lease.give_back(self.now());
             }
-            return Judged::Again;
+            return None;
         }
         self.record.grpc_status = grpc;
         self.record.lease = Some(lease);
@@ -90,9 +83,7 @@ impl Call<'_> {
             // Between sidecars this header says that the application was not reached, so no application may say it.
             response.headers_mut().remove("proxy-status");
         }
-        Judged::Pass(
-            response.map(|body| if looked { Answered::peeked(peeked, body) } else { Answered::incoming(body) }),
-        )
+        Some(response.map(|body| if looked { Answered::peeked(peeked, body) } else { Answered::incoming(body) }))
     }
 
     /// After an attempt without an answer: waits for the next one's time, or gives up.

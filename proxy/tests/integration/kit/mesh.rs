@@ -32,7 +32,6 @@ pub struct Mesh {
 /// A data plane of the mesh.
 pub struct Node {
     pub plane: DataPlane,
-    pub metrics: Metrics,
     pub snapshot: Snapshot,
     pub signal: Option<Signal>,
 }
@@ -43,7 +42,6 @@ impl Mesh {
     }
 
     async fn node(&self, subject: Subject, outbound: bool, target: Option<Target>, gateway: bool) -> Node {
-        let metrics = Metrics::default();
         let (signal, drain) = runtime::drain::channel();
         let instance = name(&subject.to_string().replace('/', "-"));
         let plane = DataPlane::start(Options {
@@ -52,7 +50,7 @@ impl Mesh {
             instance,
             identity: Some(self.ca.identity(&subject)),
             lanes: Arc::new(Lanes::inline()),
-            metrics: metrics.clone(),
+            metrics: Metrics::default(),
             access_log: AccessLog::Off,
             outbound: outbound.then(anywhere),
             inbound: target.map(|target| Inbound { listen: anywhere(), target }),
@@ -72,7 +70,7 @@ impl Mesh {
             gateway: None,
             broker: None,
         };
-        Node { plane, metrics, snapshot, signal: Some(signal) }
+        Node { plane, snapshot, signal: Some(signal) }
     }
 
     /// A sidecar whose application only calls.
