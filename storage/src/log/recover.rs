@@ -6,7 +6,7 @@
 //! 1. *Damage*, when a later frame says that this record was synced before that frame was appended (`synced through`).
 //! 2. *A torn tail*, when no later frame says so, and the record misses a part that was never written. Room that was taken reads as zeros,
 //!    and a disk writes a sector whole or not at all, so such a part is a sector (or what the frame has of one) of zeros, or an
-//!    end that is zero. The frames of one unsynced commit may reach the disk in any order: whole ones behind it prove nothing.
+//!    end that is zero or behind the file's. The frames of one unsynced commit may reach the disk in any order: whole ones behind it prove nothing.
 //! 3. *Damage*, when nothing is missing and yet the checksum does not fit. A turned bit in the last acknowledged record is this
 //!    and not a tail to cut off. (etcd's write-ahead log tells them apart in the same way: `wal/decoder.go`, `isTornEntry`.)
 //!
@@ -231,7 +231,11 @@ impl Scan {
     fn is_torn(&self) -> bool {
         let rest = &self.bytes[self.end..];
         let head = self.head();
-        let length = head.map_or(FRAME_HEADER_BYTES, |head| frame::bytes(head.length)).min(rest.len());
+        let length = head.map_or(FRAME_HEADER_BYTES, |head| frame::bytes(head.length));
+        // A file that was lengthened for this very commit may be as short as before.
+        if length > rest.len() {
+            return true;
+        }
         let record = &rest[..length];
         let first_sector = (SECTOR_BYTES - self.end % SECTOR_BYTES).min(length);
         let (first, others) = record.split_at(first_sector);
