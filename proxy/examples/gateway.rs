@@ -13,6 +13,10 @@ use proxy::{AccessLog, DataPlane, Options};
 use runtime::lanes::Lanes;
 use runtime::metrics::Metrics;
 
+// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

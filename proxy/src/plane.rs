@@ -329,6 +329,7 @@ fn start_ticks(plane: &Arc<Plane>, doors: &Doors) {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
+                    biased;
                     () = plane.ended.cancelled() => return,
                     _ = ticks.tick() => {}
                 }
@@ -347,6 +348,7 @@ fn end_with(drain: Drain, doors: &Doors) {
     let doors = doors.clone();
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = drain.requested() => doors.close_all().await,
             () = doors.abandoned() => {}
         }

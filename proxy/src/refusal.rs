@@ -164,6 +164,17 @@ impl Reason {
     }
 }
 
+/// The trailers that end a gRPC stream whose client's deadline has passed.
+pub(crate) fn deadline_trailers() -> HeaderMap {
+    let reason = Reason::Deadline;
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
+    if let Ok(message) = HeaderValue::from_str(&reason.to_string()) {
+        trailers.insert("grpc-message", message);
+    }
+    trailers
+}
+
 /// Who refuses, and which request.
 pub(crate) struct Context<'a> {
     pub(crate) subject: &'a Subject,

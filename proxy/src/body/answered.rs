@@ -2,18 +2,23 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use runtime::http::BoxError;
+use tokio::time::Sleep;
 
 use crate::record::{End, Record};
+use crate::refusal;
 
 /// A response's body.
 pub(crate) struct Answered {
     kind: Kind,
     record: Option<Record>,
+    /// When a gRPC client's own deadline cuts the answer off, if it has set one.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 enum Kind {
@@ -27,7 +32,7 @@ enum Kind {
 
 impl From<Kind> for Answered {
     fn from(kind: Kind) -> Self {
-        Self { kind, record: None }
+        Self { kind, record: None, deadline: None }
     }
 }
 
@@ -56,6 +61,24 @@ impl Answered {
     pub(crate) fn recorded(mut self, record: Record) -> Self {
         self.record = Some(record);
         self
+    }
+
+    /// A gRPC client's deadline holds for the whole answer, streams included (gRFC A31).
+    pub(crate) fn within(mut self, left: Duration) -> Self {
+        self.deadline = Some(Box::pin(tokio::time::sleep(left)));
+        self
+    }
+
+    /// Ends the stream with its status; dropping the endpoint's body resets the stream behind it.
+    fn cut_off(&mut self) -> Frame<Bytes> {
+        self.kind = Kind::Empty;
+        self.deadline = None;
+        let frame = Frame::trailers(refusal::deadline_trailers());
+        if let Some(record) = &mut self.record {
+            record.frame(&frame);
+        }
+        self.close(End::Cut);
+        frame
     }
 
     fn close(&mut self, end: End) {
@@ -100,6 +123,12 @@ impl Body for Answered {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if let Some(deadline) = &mut this.deadline
+            && !this.kind.is_end_stream()
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Ok(this.cut_off())));
+        }
         let polled = this.kind.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -176,6 +176,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let looked = tokio::select! {
+        biased;
         looked = io.look() => looked,
         () = told(arrival.control.as_deref()) => None,
     };

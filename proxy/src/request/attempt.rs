@@ -35,6 +35,8 @@ struct Call<'a> {
     route: &'a Route,
     backend: &'a Backend,
     deadline: Deadline,
+    /// Whether the client itself has set one.
+    deadline_asked: bool,
     trace: TraceParent,
     kept: Kept,
     /// The attempt that is made now, from 1.
@@ -82,6 +84,7 @@ pub(super) async fn run(
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(&mut head, protocol));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
+        deadline_asked: asked.is_some(),
         kept: Kept::new(head, body, route, backend),
         record,
         service,

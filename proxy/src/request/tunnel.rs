@@ -39,6 +39,7 @@ pub(super) fn splice(arrival: &Arc<Arrival>, downstream: Downstream, upstream: O
         let Ok((downstream, upstream)) = tokio::try_join!(downstream.0, upstream) else { return };
         let (mut downstream, mut upstream) = (TokioIo::new(downstream), TokioIo::new(upstream));
         tokio::select! {
+            biased;
             // Either end may break off; the other is closed with it.
             _ = copy_bidirectional(&mut downstream, &mut upstream) => {}
             () = killed(held.control.as_deref()) => {}

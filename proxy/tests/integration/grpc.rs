@@ -73,6 +73,14 @@ impl ServerStreamingService<String> for Greeter {
         let guard = Guard(self.cancelled.clone());
         Box::pin(async move {
             let word = request.into_inner();
+            if word == "one" {
+                let first = stream::iter([Ok("one".to_owned())]);
+                let rest = stream::unfold(guard, |guard| async {
+                    let _guard = guard;
+                    std::future::pending().await
+                });
+                return Ok(tonic::Response::new(Box::pin(first.chain(rest)) as Words));
+            }
             if word == "forever" {
                 let words = stream::unfold(guard, |guard| async { Some((Ok("again".to_owned()), guard)) });
                 let words = words.then(|word| async {
@@ -242,6 +250,23 @@ async fn a_deadline_travels_and_ends_the_call_on_every_hop() {
     let timeout = setting.timeouts.recv().await.unwrap().unwrap();
     let left = policy::deadline::parse_grpc_timeout(timeout.as_bytes()).unwrap();
     assert!(left <= Duration::from_millis(300) && left > Duration::from_millis(1), "{timeout}");
+    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_cuts_a_stream_off_where_it_is() {
+    let mut setting = Setting::new().await;
+    let request = http::Request::post("http://inventory/greeter/ServerStream")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", "700m");
+    // One message, the string "one" as `google.protobuf.StringValue`.
+    let message = [&[0, 0, 0, 0, 5, 0x0a, 3][..], b"one"].concat();
+    let mut client = crate::kit::Client::http2(setting.orders.outbound()).await;
+    let answer = client.try_send(request.body(runtime::http::full(message)).unwrap()).await.unwrap();
+    let whole = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+    assert_eq!(whole.trailers().unwrap()["grpc-status"], "4");
+    assert_eq!(whole.to_bytes().len(), 10, "the one message came before");
     tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
 }
 

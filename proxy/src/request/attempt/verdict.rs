@@ -83,7 +83,14 @@ impl Call<'_> {
             // Between sidecars this header says that the application was not reached, so no application may say it.
             response.headers_mut().remove("proxy-status");
         }
-        Some(response.map(|body| if looked { Answered::peeked(peeked, body) } else { Answered::incoming(body) }))
+        let left = if self.deadline_asked { self.deadline.remaining(self.now()) } else { None };
+        Some(response.map(|body| {
+            let body = if looked { Answered::peeked(peeked, body) } else { Answered::incoming(body) };
+            match left {
+                Some(left) => body.within(left),
+                None => body,
+            }
+        }))
     }
 
     /// After an attempt without an answer: waits for the next one's time, or gives up.
