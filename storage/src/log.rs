@@ -33,7 +33,7 @@ pub use recover::Recovery;
 
 /// How far ahead of the records zeros are written. A block that was only reserved is turned into a written one by its first sync, which
 /// costs the file system a journal entry; so it is done for many blocks at once. docs/decisions/2026-11-24-storage.md has the figures.
-const ZERO_AHEAD_BYTES: u64 = 1 << 20;
+const ZERO_AHEAD_BYTES: u64 = 256 << 10;
 
 /// The largest of [`Options::segment_bytes`], [`Options::record_bytes_max`] and [`Options::batch_bytes_max`]: offsets have 32 bits.
 const BYTES_MAX: u64 = 1 << 30;
