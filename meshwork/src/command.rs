@@ -1,0 +1,135 @@
+//! The command line. Each command has a file of its own; here they are put together and their ends become exit codes.
+//!
+//! 0: done. 1: what was asked for did not hold. 2: the command line itself, or what it names, could not be used.
+
+mod check;
+mod completions;
+mod logging;
+mod member;
+pub mod mesh_file;
+mod process;
+mod roles;
+mod schema;
+mod status;
+mod token;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::terminal::{self, BAD, Colour};
+
+/// How data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  meshwork demo                      the example shop, with faults, and a report
+  meshwork check mesh.yaml           every mistake of a mesh file at once
+  meshwork up mesh.yaml              run the mesh and its applications on this machine
+  meshwork status                    what runs here, and where it listens
+  meshwork completions bash > /etc/bash_completion.d/meshwork
+
+What a mesh file may hold is described by `meshwork schema`.";
+
+/// Service mesh and message broker in one program
+///
+/// Services call and wait, or send and go on. Meshwork carries both under one set of names, identities, policies and traces: a
+/// sidecar beside each instance, a gateway for clients from outside, a broker for what is sent, and a control plane.
+#[derive(Debug, Parser)]
+#[command(name = "meshwork", version, after_help = EXAMPLES, styles = STYLES, propagate_version = true)]
+struct Arguments {
+    /// When there are colours
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    color: Colour,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const STYLES: clap::builder::Styles = clap::builder::Styles::styled()
+    .header(anstyle::AnsiColor::Green.on_default().bold())
+    .usage(anstyle::AnsiColor::Green.on_default().bold())
+    .literal(anstyle::AnsiColor::Cyan.on_default().bold())
+    .placeholder(anstyle::AnsiColor::Cyan.on_default());
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Up(up::Arguments),
+    Check(check::Arguments),
+    Schema(schema::Arguments),
+    #[command(visible_alias = "ps")]
+    Status(status::Arguments),
+    ControlPlane(roles::control_plane::Arguments),
+    // Broker(roles::broker::Arguments),
+    Gateway(roles::gateway::Arguments),
+    Sidecar(roles::sidecar::Arguments),
+    Token(token::Arguments),
+    Completions(completions::Arguments),
+}
+
+/// How a command ended, when nothing was wrong with it.
+type Outcome = anyhow::Result<ExitCode>;
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    terminal::choose(arguments.color);
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            anstream::eprintln!("{} {error:#}", terminal::paint(BAD, "error:"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Up(arguments) => up::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::ControlPlane(arguments) => roles::control_plane::run(arguments),
+        // Command::Broker(arguments) => roles::broker::run(arguments),
+        Command::Gateway(arguments) => roles::gateway::run(arguments),
+        Command::Sidecar(arguments) => roles::sidecar::run(arguments),
+        Command::Token(arguments) => token::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_sidecar_takes_its_application_behind_two_dashes() {
+        let line = "meshwork sidecar --mesh shop --control 127.0.0.1:1 --roots r --token-file t --instance orders-0 --data d \
+                    --service orders --application-port 8102 -- shop orders --verbose";
+        let arguments = Arguments::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Sidecar(sidecar) = arguments.command else { panic!("not a sidecar") };
+        assert_eq!(sidecar.command, ["shop", "orders", "--verbose"]);
+    }
+
+    #[test]
+    fn a_role_without_its_mesh_is_told_what_is_missing() {
+        let error = Arguments::try_parse_from(["meshwork", "gateway", "--gateway", "g"]).unwrap_err().to_string();
+        assert!(error.contains("--mesh <NAME>") && error.contains("--control <HOST:PORT>"), "{error}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The arguments that every role but the control plane has: how it becomes a member of the mesh.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use model::identity::Subject;
+use model::name::Name;
+use storage::disk::{self, real::RealDisk};
+
+use super::logging;
+use crate::role::{Ground, member};
+
+/// Longest file of roots or of a token, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How a role becomes a member.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Membership")]
+#[group(skip)]
+pub(crate) struct Arguments {
+    /// The mesh, which is also the trust domain of its identities
+    #[arg(long, env = "MESHWORK_MESH", value_name = "NAME")]
+    mesh: Name,
+    /// This instance's name, unique in the mesh
+    #[arg(long, env = "MESHWORK_INSTANCE", value_name = "NAME")]
+    instance: Name,
+    /// Where the control plane is
+    #[arg(long, env = "MESHWORK_CONTROL", value_name = "HOST:PORT")]
+    control: String,
+    /// The mesh's roots in PEM; the control plane writes them to `roots.pem` in its folder
+    #[arg(long, env = "MESHWORK_ROOTS", value_name = "FILE")]
+    roots: PathBuf,
+    /// The token that was made for this instance with `meshwork token`
+    #[arg(long, env = "MESHWORK_TOKEN_FILE", value_name = "FILE")]
+    token_file: PathBuf,
+    /// This instance's own folder: its identity and its last good configuration stay there
+    #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]
+    data: PathBuf,
+    /// Where the mesh reaches this instance, when that is not where it listens
+    #[arg(long, env = "MESHWORK_ADVERTISE", value_name = "ADDRESS")]
+    advertise: Option<SocketAddr>,
+    #[command(flatten)]
+    process: Process,
+}
+
+/// What every role has that carries traffic.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Process")]
+#[group(skip)]
+struct Process {
+    /// Write a JSON object with the addresses to this file once traffic can be carried
+    #[arg(long, env = "MESHWORK_READY_FILE", value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Threads that carry traffic; as many as there are cores when absent
+    #[arg(long, env = "MESHWORK_LANES", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    lanes: Option<u16>,
+    /// One JSON line for each request
+    #[arg(long, env = "MESHWORK_ACCESS_LOG", value_enum, default_value = "off", value_name = "ON|OFF")]
+    access_log: Switch,
+    #[command(flatten)]
+    logging: logging::Arguments,
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
+}
+
+impl Arguments {
+    /// Starts to log, and says on what the role stands.
+    pub(crate) fn ground(&self) -> anyhow::Result<Ground> {
+        self.process.logging.start()?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Ground::machine(self.process.lanes.map_or_else(cores, usize::from)))
+    }
+
+    /// Reads the files that the arguments name.
+    pub(crate) fn options(self, subject: Subject, subset: Option<Name>) -> anyhow::Result<member::Options> {
+        Ok(member::Options {
+            mesh: self.mesh,
+            subject,
+            instance: self.instance,
+            subset,
+            advertise: self.advertise,
+            control: self.control,
+            roots_pem: read("the mesh's roots", &self.roots)?,
+            token: read("the token", &self.token_file)?.trim().to_owned(),
+            data: self.data,
+            ready_file: self.process.ready_file,
+            access_log: self.process.access_log == Switch::On,
+        })
+    }
+}
+
+fn read(what: &str, path: &std::path::Path) -> anyhow::Result<String> {
+    let odd = || format!("cannot read {what} from {}", path.display());
+    let bytes = disk::read_whole(&RealDisk, path, FILE_BYTES_MAX).with_context(odd)?;
+    String::from_utf8(bytes).with_context(odd)
+}

@@ -1,0 +1,96 @@
+//! The terminal: whether there are colours, and the few that there are.
+//!
+//! What is written goes through anstream, which takes colours out where they are not wanted; this says where that is.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::IsTerminal as _;
+
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+
+/// When there are colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set (no-color.org)
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Bold.
+pub const STRONG: Style = Style::new().bold();
+/// For what is of less weight.
+pub const FAINT: Style = Style::new().dimmed();
+/// For what is well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// For what is on its way.
+pub const PENDING: Style = AnsiColor::Yellow.on_default();
+/// For what is not well.
+pub const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// The colours by which instances are told apart; none that means good or bad.
+const INSTANCES: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::BrightCyan,
+    AnsiColor::BrightMagenta,
+    AnsiColor::BrightBlue,
+];
+
+/// Settles for the whole process when there are colours.
+pub fn choose(colour: Colour) {
+    match colour {
+        Colour::Auto => anstream::ColorChoice::Auto,
+        Colour::Always => anstream::ColorChoice::Always,
+        Colour::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
+}
+
+/// Whether standard output has colours.
+#[must_use]
+pub fn colours_out() -> bool {
+    anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+}
+
+/// Whether standard error has colours.
+#[must_use]
+pub fn colours_err() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
+
+/// Whether someone looks at standard output.
+#[must_use]
+pub fn is_watched() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// The colour of an instance: the same in each run.
+#[must_use]
+pub fn instance(name: &str) -> Style {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let index = usize::try_from(hasher.finish() % INSTANCES.len() as u64).unwrap_or(0);
+    INSTANCES[index].on_default()
+}
+
+/// `text` in `style`.
+#[must_use]
+pub fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_keeps_its_colour() {
+        assert_eq!(instance("orders-0"), instance("orders-0"));
+        assert_eq!(paint(GOOD, "ready"), "\u{1b}[32mready\u{1b}[0m");
+    }
+}

@@ -1,0 +1,202 @@
+//! One process: started in a group of its own, so that a Ctrl-C on the terminal does not reach it before its turn, and read line
+//! by line.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::name::Name;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::event::Event;
+
+/// Longest line that is passed on whole, in bytes; a longer one comes in pieces.
+const LINE_BYTES_MAX: u64 = 8 << 10;
+/// Lines that are kept of each instance, for when it fails.
+const LAST_LINES: usize = 20;
+/// How long the output of a process that has ended may take to end: something it started may still hold it.
+const OUTPUT_BOUND: Duration = Duration::from_millis(500);
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// Added to the environment.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) folder: PathBuf,
+}
+
+/// Where an instance's lines go: to whoever listens, and the last of them to memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Lines {
+    instance: Name,
+    events: mpsc::Sender<Event>,
+    // A lock for a moment: readers of two streams write, a failure reads.
+    last: Arc<Mutex<VecDeque<String>>>,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// Its number, and its group's.
+    pub(crate) pid: u32,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Lines {
+    pub(crate) fn new(instance: Name, events: mpsc::Sender<Event>) -> Self {
+        Self { instance, events, last: Arc::default() }
+    }
+
+    /// The last lines, oldest first.
+    pub(crate) fn last(&self) -> Vec<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    async fn take(&self, text: String) {
+        {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(text.clone());
+        }
+        // Whoever listened may have gone; the process goes on.
+        let _ = self.events.send(Event::Line { instance: self.instance.clone(), text }).await;
+    }
+}
+
+/// Starts it. It is killed when this process ends in whatever way.
+pub(crate) fn start(invocation: &Invocation, lines: &Lines) -> io::Result<Process> {
+    let mut command = Command::new(&invocation.program);
+    command
+        .args(&invocation.arguments)
+        .envs(&invocation.env)
+        .current_dir(&invocation.folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    die_with_this_process(&mut command);
+    let mut child = command.spawn()?;
+    let pid = child.id().ok_or_else(|| io::Error::other("it ended before it had a number"))?;
+    let mut readers = Vec::new();
+    readers.extend(child.stdout.take().map(|output| tokio::spawn(read(output, lines.clone()))));
+    readers.extend(child.stderr.take().map(|output| tokio::spawn(read(output, lines.clone()))));
+    Ok(Process { child, pid, readers })
+}
+
+/// A mesh whose `up` was killed leaves nothing behind (prctl(2), PR_SET_PDEATHSIG).
+#[expect(unsafe_code, reason = "the only way to run code between fork and exec")]
+fn die_with_this_process(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let prepare = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // It may have ended between the fork and the line above.
+        if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::Error::from(Errno::ESRCH)) }
+    };
+    // SAFETY: prctl(2) and getppid(2) are async-signal-safe and touch nothing of this process's memory.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+async fn read(output: impl AsyncRead + Unpin, lines: Lines) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut output).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => lines.take(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned()).await,
+        }
+    }
+}
+
+impl Process {
+    /// Resolves when it has ended and what it wrote was passed on. It may be dropped and asked again.
+    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await?;
+        let end = tokio::time::Instant::now() + OUTPUT_BOUND;
+        while let Some(reader) = self.readers.last_mut() {
+            // One that failed has nothing more to say either.
+            let late = tokio::time::timeout_at(end, reader).await.is_err();
+            if let Some(reader) = self.readers.pop().filter(|_| late) {
+                reader.abort();
+            }
+        }
+        Ok(status)
+    }
+
+    /// Sends a signal to it and its group.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let Ok(group) = i32::try_from(self.pid) else { return };
+        match killpg(Pid::from_raw(group), signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(error) => tracing::warn!(pid = self.pid, %signal, %error, "a process could not be signalled"),
+        }
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it ended with exit code {code}"),
+        (None, Some(number)) => {
+            let name = Signal::try_from(number).map_or("an unknown signal", Signal::as_str);
+            format!("it was ended by {name}")
+        }
+        (None, None) => "it ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Invocation {
+        Invocation {
+            program: PathBuf::from("/bin/sh"),
+            arguments: vec!["-c".into(), script.into()],
+            env: BTreeMap::from([("GREETING".to_owned(), "good day".to_owned())]),
+            folder: PathBuf::from("/"),
+        }
+    }
+
+    #[tokio::test]
+    async fn its_lines_are_passed_on_and_the_last_are_kept() {
+        let (events, mut listener) = mpsc::channel(64);
+        let lines = Lines::new(Name::new("a-0").unwrap(), events);
+        let script = "echo $GREETING; i=0; while [ $i -lt 25 ]; do echo $i; i=$((i+1)); done; exit 3";
+        let mut process = start(&shell(script), &lines).unwrap();
+        let status = process.ended().await.unwrap();
+        assert_eq!(describe(status), "it ended with exit code 3");
+        let Some(Event::Line { text, .. }) = listener.recv().await else { panic!("no line") };
+        assert_eq!(text, "good day");
+        assert_eq!(lines.last().len(), LAST_LINES);
+        assert_eq!(lines.last().last().map(String::as_str), Some("24"));
+    }
+
+    #[tokio::test]
+    async fn a_signal_reaches_its_whole_group() {
+        let (events, _listener) = mpsc::channel(64);
+        let lines = Lines::new(Name::new("a-0").unwrap(), events);
+        let mut process = start(&shell("sleep 600 & wait"), &lines).unwrap();
+        process.signal(Signal::SIGKILL);
+        assert_eq!(describe(process.ended().await.unwrap()), "it was ended by SIGKILL");
+    }
+}
