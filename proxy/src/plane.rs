@@ -21,7 +21,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::{AccessLog, Writer};
-use crate::body::Source;
 use crate::edge::{Arrival, Direction};
 use crate::metrics::{Meters, Tally};
 use crate::observed::{Edge, Observed, Tallies};
@@ -301,8 +300,8 @@ impl Handler for Caller {
     fn call(&self, request: Request<Body>) -> BoxFuture<Response<Body>> {
         let arrival = self.0.clone();
         Box::pin(async move {
-            let (head, body) = request.into_parts();
-            crate::request::handle(arrival, head, Source::boxed(body)).await.map(runtime::http::boxed)
+            let Ok(response) = crate::request::handle(arrival, request).await;
+            response.map(runtime::http::boxed)
         })
     }
 }

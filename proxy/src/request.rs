@@ -9,10 +9,11 @@ mod matching;
 mod outgoing;
 mod tunnel;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 
 use crate::access_log::Line;
 use crate::body::{Answered, Source};
@@ -23,13 +24,19 @@ use crate::table::Table;
 use matching::Matched;
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
-pub(crate) async fn handle(arrival: Arc<Arrival>, mut head: Parts, body: Source) -> Response<Answered> {
+pub(crate) async fn handle<B>(arrival: Arc<Arrival>, request: Request<B>) -> Result<Response<Answered>, Infallible>
+where
+    Source: From<B>,
+{
+    let (mut head, body) = request.into_parts();
+    // Lent from here on: a future that is handed something large by value holds it twice.
+    let mut body = Some(Source::from(body));
     let mut record = Record::open(arrival, headers::is_grpc(&head.headers));
     let request_id = headers::request_id(&mut head.headers, || record.random());
     if record.arrival.plane.access_log.is_on() {
         record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
     }
-    let mut response = match pass(&mut record, head, body).await {
+    let mut response = match pass(&mut record, &mut head, &mut body).await {
         Ok(response) => response,
         Err(refusal) => refuse(&mut record, &refusal, &request_id),
     };
@@ -37,17 +44,22 @@ pub(crate) async fn handle(arrival: Arc<Arrival>, mut head: Parts, body: Source)
     record.status = Some(response.status());
     // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
     *response.version_mut() = Version::HTTP_11;
-    response.map(|body| body.recorded(record))
+    response.body_mut().record(record);
+    Ok(response)
 }
 
-async fn pass(record: &mut Record, mut head: Parts, mut body: Source) -> Result<Response<Answered>, Box<Refusal>> {
+async fn pass(
+    record: &mut Record,
+    head: &mut Parts,
+    body: &mut Option<Source>,
+) -> Result<Response<Answered>, Box<Refusal>> {
     let arrival = record.arrival.clone();
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
     if head.method == Method::CONNECT && arrival.direction == Direction::Outbound {
         return tunnel::connect(&arrival, &table, head);
     }
     // Match: whatever is in a normal form from here on goes upstream in it.
-    let matched = matching::of(&arrival, &table, &mut head)?;
+    let matched = matching::of(&arrival, &table, head)?;
     // Authorize: deny by default; an edge of the declared graph is the permission.
     authorize(&arrival, &table, &matched)?;
     // Admit.
@@ -56,18 +68,18 @@ async fn pass(record: &mut Record, mut head: Parts, mut body: Source) -> Result<
     {
         record.hold(bulkhead.admit().ok_or(Reason::Busy(bulkhead.concurrent_max()))?);
     }
-    headers::bound_body(&head, &mut body, bytes_max(&arrival, &table))?;
-    let upgrade = headers::arrive(&mut head, &arrival, record.is_grpc)?;
+    headers::bound_body(head, body, bytes_max(&arrival, &table))?;
+    let upgrade = headers::arrive(head, &arrival, record.is_grpc)?;
     // Attempt.
     let (service, route) = match matched {
-        Matched::Sidecar => return Ok(crate::status::answer(&arrival.plane, &head)),
+        Matched::Sidecar => return Ok(crate::status::answer(&arrival.plane, head)),
         Matched::Service(service, route) => (service, route),
     };
     record.meters = Some(service.routes[route].meters.clone());
     if let (Direction::Inbound, Some(handler)) = (arrival.direction, arrival.plane.handler()) {
-        return Ok(application::call(handler, &arrival, head, body).await);
+        return Ok(application::call(handler, &arrival, head, body.take()).await);
     }
-    attempt::run(record, &service, &service.routes[route], head, body, upgrade).await
+    attempt::run(record, &service, &service.routes[route], head, body.take(), upgrade).await
 }
 
 fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), Box<Refusal>> {

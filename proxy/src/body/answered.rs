@@ -58,9 +58,8 @@ impl Answered {
     }
 
     /// The record is closed when the body ends, breaks, or is dropped.
-    pub(crate) fn recorded(mut self, record: Record) -> Self {
+    pub(crate) fn record(&mut self, record: Record) {
         self.record = Some(record);
-        self
     }
 
     /// A gRPC client's deadline holds for the whole answer, streams included (gRFC A31).

@@ -67,17 +67,21 @@ pub(crate) enum Error {
     Superseded,
 }
 
-impl Source {
-    /// A body from the network, without a bound yet.
-    pub(crate) fn incoming(body: Incoming) -> Self {
+/// A body from the network, without a bound yet.
+impl From<Incoming> for Source {
+    fn from(body: Incoming) -> Self {
         Self { kind: Kind::Incoming(body), left: u64::MAX, broken: None }
     }
+}
 
-    /// A body from inside of this process, without a bound yet.
-    pub(crate) fn boxed(body: runtime::http::Body) -> Self {
+/// A body from inside of this process, without a bound yet.
+impl From<runtime::http::Body> for Source {
+    fn from(body: runtime::http::Body) -> Self {
         Self { kind: Kind::Boxed(body), left: u64::MAX, broken: None }
     }
+}
 
+impl Source {
     /// At most `bytes_max` may come.
     pub(crate) fn bound(&mut self, bytes_max: u64) {
         self.left = bytes_max;

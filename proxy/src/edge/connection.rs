@@ -1,6 +1,5 @@
 //! One connection: its identity, its HTTP version, and its requests one by one to [`crate::request::handle`].
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,7 +22,6 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use super::accept::Door;
 use super::control::{Control, Order};
 use super::first_bytes::{Io, Version};
-use crate::body::Source;
 use crate::plane::Plane;
 use crate::refusal;
 
@@ -219,13 +217,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some(control) = arrival.control.clone() else { return };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let arrival = arrival.clone();
-        async move {
-            let (head, body) = request.into_parts();
-            Ok::<_, Infallible>(crate::request::handle(arrival, head, Source::incoming(body)).await)
-        }
-    });
+    let service = service_fn(move |request: Request<Incoming>| crate::request::handle(arrival.clone(), request));
     let mut connection =
         http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(io), service).with_upgrades();
     let (mut registered, mut draining) = (false, false);
@@ -260,13 +252,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some(control) = arrival.control.clone() else { return };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let arrival = arrival.clone();
-        async move {
-            let (head, body) = request.into_parts();
-            Ok::<_, Infallible>(crate::request::handle(arrival, head, Source::incoming(body)).await)
-        }
-    });
+    let service = service_fn(move |request: Request<Incoming>| crate::request::handle(arrival.clone(), request));
     control.is_framed();
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

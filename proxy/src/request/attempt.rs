@@ -38,7 +38,7 @@ struct Call<'a> {
     /// Whether the client itself has set one.
     deadline_asked: bool,
     trace: TraceParent,
-    kept: Kept,
+    kept: Kept<'a>,
     /// The attempt that is made now, from 1.
     number: u32,
     /// Endpoints that earlier attempts went to, by their index.
@@ -63,6 +63,8 @@ struct Answer {
     endpoint: Arc<Endpoint>,
     permit: Permit,
     took: Duration,
+    /// When its head was there.
+    at: Tick,
 }
 
 /// Sends the request until there is an answer to pass on.
@@ -70,8 +72,8 @@ pub(super) async fn run(
     record: &mut Record,
     service: &Service,
     route: &Route,
-    mut head: Parts,
-    body: Source,
+    head: &mut Parts,
+    body: Option<Source>,
     upgrade: Option<HeaderValue>,
 ) -> Result<Response<Answered>, Box<Refusal>> {
     let chosen = route.split.choose(if route.backends.len() > 1 { record.random() } else { 0 });
@@ -80,8 +82,8 @@ pub(super) async fn run(
     service.budget.deposit(started);
     let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
     let trace = outgoing::trace(&head.headers, || record.random());
-    outgoing::address(&mut head, backend.protocol, backend.host.as_ref());
-    let downstream = upgrade.and_then(|protocol| tunnel::prepare(&mut head, protocol));
+    outgoing::address(head, backend.protocol, backend.host.as_ref());
+    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
         deadline_asked: asked.is_some(),
@@ -136,7 +138,7 @@ impl Call<'_> {
             Ok(Ok((response, connection))) => {
                 let took = done.since(now);
                 in_progress.end(verdict::first_impression(&response), done);
-                return Ok(Ok(Answer { response, connection, endpoint, permit, took }));
+                return Ok(Ok(Answer { response, connection, endpoint, permit, took, at: done }));
             }
             Ok(Err(failed)) => failed,
             Err(_) => self.timed_out(wait.unwrap_or_default()),

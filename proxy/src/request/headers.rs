@@ -57,7 +57,8 @@ fn hexadecimal(place: &mut [u8], mut number: u64) {
 }
 
 /// Refuses a body that says it is too long, and bounds one that does not say.
-pub(super) fn bound_body(head: &Parts, body: &mut Source, bytes_max: u64) -> Result<(), Box<Refusal>> {
+pub(super) fn bound_body(head: &Parts, body: &mut Option<Source>, bytes_max: u64) -> Result<(), Box<Refusal>> {
+    let Some(body) = body else { return Ok(()) };
     if let Some(length) = body.size_hint().exact() {
         if length > bytes_max {
             return Err(Reason::BodyTooLong(bytes_max).into());
@@ -85,14 +86,16 @@ pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Resu
             remove_nominated(headers, name);
         }
     }
-    headers.remove(UPGRADE);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    if let Some(te) = headers.remove(TE)
-        && (is_grpc || te.to_str().is_ok_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers"))))
+    remove_hop_by_hop(headers);
+    if let Some(te) = headers.get(TE)
+        && *te != TRAILERS
     {
-        headers.insert(TE, TRAILERS);
+        let trailers = te.to_str().is_ok_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
+        if is_grpc || trailers {
+            headers.insert(TE, TRAILERS);
+        } else {
+            headers.remove(TE);
+        }
     }
     vouch(headers, arrival);
     Ok(upgrade)
@@ -143,8 +146,15 @@ pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
             remove_nominated(headers, name);
         }
     }
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
+    remove_hop_by_hop(headers);
+}
+
+/// Most messages have none of these, which one look over the names tells for less than looking each of them up.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    const ALL: [HeaderName; 4] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
+    if headers.keys().any(|name| ALL.contains(name)) {
+        for name in ALL {
+            headers.remove(name);
+        }
+    }
 }

@@ -100,12 +100,35 @@ fn address_http2(head: &mut Parts, host: Option<&HeaderValue>) {
     head.uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// The whole request.
-pub(super) fn request(mut head: Parts, body: Sent) -> Request<Sent> {
-    // A body of unknown length behind a method that mostly has none must say that it is there.
-    let odd = matches!(head.method, Method::GET | Method::HEAD | Method::DELETE);
-    if odd && head.version == Version::HTTP_11 && !body.is_end_stream() && !head.headers.contains_key(CONTENT_LENGTH) {
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+/// The request, its head moved out of where it stood.
+pub(super) fn taken<B>(head: &mut Parts, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    std::mem::swap(request.method_mut(), &mut head.method);
+    std::mem::swap(request.uri_mut(), &mut head.uri);
+    std::mem::swap(request.headers_mut(), &mut head.headers);
+    std::mem::swap(request.extensions_mut(), &mut head.extensions);
+    *request.version_mut() = head.version;
+    request
+}
+
+/// The request, its head staying where it stands for another attempt. Extensions are this process's own and stay.
+pub(super) fn copied<B>(head: &Parts, body: B) -> Request<B> {
+    let mut request = Request::new(body);
+    request.method_mut().clone_from(&head.method);
+    request.uri_mut().clone_from(&head.uri);
+    request.headers_mut().clone_from(&head.headers);
+    *request.version_mut() = head.version;
+    request
+}
+
+/// A body of unknown length behind a method that mostly has none must say that it is there.
+pub(super) fn frame(request: &mut Request<Sent>) {
+    let odd = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
+    if odd
+        && request.version() == Version::HTTP_11
+        && !request.body().is_end_stream()
+        && !request.headers().contains_key(CONTENT_LENGTH)
+    {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    Request::from_parts(head, body)
 }

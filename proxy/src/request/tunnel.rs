@@ -52,7 +52,7 @@ pub(super) fn splice(arrival: &Arc<Arrival>, downstream: Downstream, upstream: O
 pub(super) fn connect(
     arrival: &Arc<Arrival>,
     table: &Table,
-    mut head: Parts,
+    head: &mut Parts,
 ) -> Result<Response<Answered>, Box<Refusal>> {
     let target = head.uri.authority().ok_or(Reason::NoHost)?.to_string();
     let authority = Authority::parse(&target).map_err(Reason::Host)?;

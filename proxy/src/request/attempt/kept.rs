@@ -12,8 +12,9 @@ use crate::body::{Broken, Replay, Sent, Source};
 use crate::table::{Backend, Route};
 
 /// The request as far as it is still here.
-pub(super) struct Kept {
-    head: Option<Parts>,
+pub(super) struct Kept<'a> {
+    head: &'a mut Parts,
+    head_is_here: bool,
     body: Kind,
     replay: bool,
     method: http::Method,
@@ -28,27 +29,29 @@ enum Kind {
     Replay(Option<Replay>, Replay),
 }
 
-impl Kept {
-    pub(super) fn new(head: Parts, mut body: Source, route: &Route, backend: &Backend) -> Self {
+impl<'a> Kept<'a> {
+    pub(super) fn new(head: &'a mut Parts, body: Option<Source>, route: &Route, backend: &Backend) -> Self {
         // After it was sent, a request is only sent again where that is safe for its method or the endpoint can prove that it is.
         let safe = is_idempotent(head.method.as_str()) || route.retry.non_idempotent || backend.proves_unprocessed;
         let replay = safe && route.retry.attempts > 0;
-        let (bytes_max, mut broken) = (body.bytes_max(), None);
-        let body = if body.is_end_stream() {
-            Kind::Empty
-        } else {
-            if body.size_hint().exact().is_none() {
-                broken = Some(body.watch());
-            }
-            if replay {
-                let replay = Replay::new(body);
-                let handle = replay.handle();
-                Kind::Replay(Some(replay), handle)
-            } else {
-                Kind::Once(Some(body))
+        let (mut bytes_max, mut broken) = (u64::MAX, None);
+        let body = match body.filter(|body| !body.is_end_stream()) {
+            None => Kind::Empty,
+            Some(mut body) => {
+                bytes_max = body.bytes_max();
+                if body.size_hint().exact().is_none() {
+                    broken = Some(body.watch());
+                }
+                if replay {
+                    let replay = Replay::new(body);
+                    let handle = replay.handle();
+                    Kind::Replay(Some(replay), handle)
+                } else {
+                    Kind::Once(Some(body))
+                }
             }
         };
-        Self { method: head.method.clone(), head: Some(head), body, replay, broken, bytes_max }
+        Self { method: head.method.clone(), head, head_is_here: true, body, replay, broken, bytes_max }
     }
 
     /// The request for an attempt; `None` when it is not here any more.
@@ -61,9 +64,15 @@ impl Kept {
                 None => handle.again()?,
             }),
         };
-        let mut head = if self.replay { self.head.clone() } else { self.head.take() }?;
-        outgoing::stamp(&mut head.headers, stamp);
-        Some(outgoing::request(head, body))
+        if !self.head_is_here {
+            return None;
+        }
+        outgoing::stamp(&mut self.head.headers, stamp);
+        self.head_is_here = self.replay;
+        let mut request =
+            if self.replay { outgoing::copied(self.head, body) } else { outgoing::taken(self.head, body) };
+        outgoing::frame(&mut request);
+        Some(request)
     }
 
     /// Whether [`Kept::take`] would give it.
@@ -73,7 +82,7 @@ impl Kept {
             Kind::Once(body) => body.is_some(),
             Kind::Replay(first, handle) => first.is_some() || !handle.is_committed(),
         };
-        body && self.head.is_some()
+        body && self.head_is_here
     }
 
     pub(super) fn method(&self) -> &str {

@@ -34,7 +34,7 @@ type Peeked = Option<Frame<bytes::Bytes>>;
 impl Call<'_> {
     /// Gives the answer to pass on; `None`: it is dropped, and the next attempt is to be made.
     pub(super) async fn judge(&mut self, answer: Answer) -> Option<Response<Answered>> {
-        let Answer { mut response, connection, endpoint, permit, took } = answer;
+        let Answer { mut response, connection, endpoint, permit, took, at } = answer;
         self.log(&endpoint);
         let (mut peeked, mut looked) = (None, false);
         let mut grpc = if self.record.is_grpc { grpc_status(response.headers()) } else { None };
@@ -60,7 +60,7 @@ impl Call<'_> {
         let lane = self.record.arrival.lane;
         let permit = match settled {
             Some(outcome) => {
-                endpoint.settle(permit, outcome, self.random(), self.now());
+                endpoint.settle(permit, outcome, self.random(), at);
                 None
             }
             // The status comes with the trailers, and the record sees them go by.
