@@ -114,7 +114,7 @@ impl Orders {
         request.set_timeout(CALL_MAX);
         match self.inventory.clone().reserve(request).await {
             Ok(_) => Ok(None),
-            Err(status) if matches!(status.code(), Code::FailedPrecondition | Code::NotFound) => {
+            Err(status) if status.code() == Code::FailedPrecondition => {
                 Ok(Some(Declined::Stock(status.message().to_owned())))
             }
             Err(status) => Err(unanswered("inventory", &status)),

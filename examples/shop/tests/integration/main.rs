@@ -12,6 +12,7 @@ mod sidecar;
 mod single;
 mod stock;
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,14 @@ impl Shop {
         let at = self.processes.iter().position(|process| process.service == service).unwrap();
         self.processes.remove(at).kill().await;
         self.start(service).await;
+    }
+
+    /// Sets aside all there is of a product, as another instance of inventory would: by a line in the ledger.
+    fn sell_out(&self, sku: &str) {
+        let line = json!({"entry": "reserved", "order_id": "ord-elsewhere", "items": {sku: u32::MAX}});
+        let ledger = self.data.path().join("inventory/stock.jsonl");
+        let mut ledger = std::fs::OpenOptions::new().append(true).open(ledger).unwrap();
+        writeln!(ledger, "{line}").unwrap();
     }
 
     async fn get(&self, path: &str) -> Reply {

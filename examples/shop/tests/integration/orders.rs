@@ -91,8 +91,10 @@ async fn what_cannot_be_sold_is_refused_each_in_its_way() {
     let shop = Shop::open().await;
     let stock = |lines: &[Value]| lines[0]["free"].as_u64().unwrap();
     let before = stock(&shop.get("/stock?skus=KT-1002").await.lines());
+    shop.sell_out("GD-1004");
     for (key, lines, status, said) in [
         ("unknown", &[("XX-1", 1)][..], StatusCode::UNPROCESSABLE_ENTITY, "no product XX-1"),
+        ("gone", &[("GD-1004", 1)][..], StatusCode::CONFLICT, "1 of GD-1004 are wanted and 0 are there"),
         ("none", &[("HT-1001", 0)][..], StatusCode::UNPROCESSABLE_ENTITY, "0 of HT-1001"),
         // 1,000 casseroles cost more than any card pays; what was set aside for them goes back.
         ("dear", &[("KT-1002", 1_000)][..], StatusCode::PAYMENT_REQUIRED, "are charged"),
@@ -107,5 +109,5 @@ async fn what_cannot_be_sold_is_refused_each_in_its_way() {
     let malformed = shop.call(Method::POST, "/orders", &[], "{").await;
     assert_eq!(malformed.status, StatusCode::BAD_REQUEST);
     let report = shop.report_when(|_| true).await;
-    assert_eq!((&report["accepted"], &report["declined"]), (&json!(0), &json!(1)));
+    assert_eq!((&report["accepted"], &report["declined"]), (&json!(0), &json!(2)));
 }
