@@ -3,7 +3,7 @@
 //! Every role runs the same on the machine and in the simulation: what differs is in [`Ground`].
 
 pub mod application;
-// pub mod broker;
+pub mod broker;
 pub mod control_plane;
 pub mod gateway;
 pub mod health;
