@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod demo;
 mod logging;
 mod member;
 pub mod mesh_file;
@@ -62,6 +63,7 @@ const STYLES: clap::builder::Styles = clap::builder::Styles::styled()
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(crate::demo::Arguments),
     Up(up::Arguments),
     Check(check::Arguments),
     Schema(schema::Arguments),
@@ -94,6 +96,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Outcome {
     match command {
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Up(arguments) => up::run(arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),

@@ -3,3 +3,284 @@
 //!
 //! It leaves running the mesh to `up` and knows the shop only by its HTTP interface. It is a demonstration and a check:
 //! its exit code is 0 only when every order that was accepted was shipped and notified, once each.
+
+mod client;
+mod events;
+mod faults;
+mod keep;
+pub mod latency;
+mod narrate;
+pub mod observe;
+mod orders;
+pub mod page;
+pub mod picture;
+mod place;
+pub mod report;
+pub mod settle;
+mod shop;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use model::config::Config;
+use runtime::drain::Drain;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use self::client::Client;
+use self::narrate::Narrator;
+use self::observe::Observer;
+use self::orders::{Catalogue, Plan, Progress};
+use self::place::Place;
+use self::report::{Recorded, Report};
+use crate::command::Format;
+use crate::command::mesh_file::MeshFile;
+use crate::terminal::{self, BAD};
+use crate::up::{self, Mesh};
+
+/// The shop's mesh file, as it stands in the sources.
+const MESH_FILE: &str = include_str!("../../examples/shop/mesh.yaml");
+/// Events of processes that wait to be told.
+const EVENTS_MAX: usize = 1_024;
+/// How long a process may take to carry traffic.
+const COME_UP: Duration = Duration::from_secs(60);
+/// How long a process may take to end before it is killed.
+const STOP: Duration = Duration::from_secs(20);
+/// From one look at what the mesh has counted to the next.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// What a shell says of a program that SIGINT ended.
+const INTERRUPTED: i32 = 130;
+
+const EXAMPLES: &str = "\
+Examples:
+  meshwork demo
+  meshwork demo --orders 1000 --rate 100
+  meshwork demo --keep --port 9090
+  meshwork demo --format json | jq .faults
+
+The report goes to standard output, what happens meanwhile to standard error.
+Exit code: 0 only when every order that was accepted was shipped and notified, once each.";
+
+/// Run the example shop, send it orders, break it in the middle, and report what that cost
+///
+/// Every service is a process of its own beside a sidecar. Orders come in through the gateway; meanwhile an instance with its
+/// sidecar, the broker and the control plane are killed with -9, one after the other, and brought back.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// How many orders
+    #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u64).range(8..=1_000_000))]
+    pub orders: u64,
+    /// How many orders a second
+    #[arg(long, default_value_t = 25.0, value_name = "N", value_parser = rate)]
+    pub rate: f64,
+    /// Where the gateway listens on loopback, instead of where the shop's mesh file says; 0: any free port
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// The folder of everything that is written [default: a fresh one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Leave it running after the report, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
+    /// Of which the choice of customers and products is drawn [default: another one each time]
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Show what every process writes
+    #[arg(long, help_heading = "Output")]
+    pub logs: bool,
+    /// A report for people, or one JSON object
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    const RATE_MAX: f64 = 10_000.0;
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if rate > 0.0 && rate <= RATE_MAX { Ok(rate) } else { Err(format!("above 0 and at most {RATE_MAX}")) }
+}
+
+/// Runs the demo until its report, or with `--keep` until `stop`; gives the exit code. Nothing it started is left when it returns.
+///
+/// # Errors
+/// When the shop's program cannot be built, or the folder cannot be used.
+pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
+    let narrator = Arc::new(Narrator::new(Instant::now()));
+    let program = std::env::current_exe().context("this program has no file")?;
+    tokio::select! {
+        built = shop::ensure_built(&program, &narrator) => built?,
+        () = stop.requested() => return Ok(INTERRUPTED),
+    }
+    let mut place = Place::make(arguments.data.as_deref(), MESH_FILE)?;
+    let config = proven()?;
+    up::leftover::adopt();
+    let (events, listener) = mpsc::channel(EVENTS_MAX);
+    let mesh = match Mesh::prepare(options(&arguments, &config, &place, program)?, events) {
+        Ok(mesh) => mesh,
+        Err(error) => return Ok(failed(&error.to_string())),
+    };
+    let telling = tokio::spawn(events::tell(listener, narrator.clone(), &mesh, arguments.logs));
+    let demo = Demo { arguments, config, mesh, narrator: narrator.clone(), observer: tokio::sync::Mutex::default() };
+    let outcome = tokio::select! {
+        outcome = demo.play(&stop) => outcome,
+        () = stop.requested() => Ok(INTERRUPTED),
+    };
+    narrator.forget_progress();
+    narrator.step("stopping");
+    demo.mesh.stop().await;
+    drop(demo);
+    // It ends when the last of the instances has let go of its events.
+    let _ = telling.await;
+    up::leftover::end();
+    let code = outcome.unwrap_or_else(|error| failed(&format!("{error:#}")));
+    match code {
+        0 | INTERRUPTED => place.forget(),
+        _ => narrator.step(&format!("everything that was written is in {}", place.folder().display())),
+    }
+    Ok(code)
+}
+
+/// The shop's mesh file, which is proven like any other.
+fn proven() -> anyhow::Result<Config> {
+    let file = MeshFile::of("examples/shop/mesh.yaml", MESH_FILE);
+    let checked =
+        file.check().map_err(|findings| anyhow::anyhow!("{}", file.render(&findings, terminal::colours_err())))?;
+    Ok(checked.config)
+}
+
+fn options(arguments: &Arguments, config: &Config, place: &Place, program: PathBuf) -> anyhow::Result<up::Options> {
+    let beside = program.parent().context("this program stands in no folder")?.to_owned();
+    let gateway = config.gateways.keys().next().context("the shop has no gateway")?;
+    let moved = arguments.port.map(|port| (gateway.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    Ok(up::Options {
+        config: config.clone(),
+        file: place.mesh_file(),
+        data: place.mesh_folder(),
+        folders: vec![place.folder().to_owned(), beside],
+        program,
+        listen: moved.into_iter().collect::<BTreeMap<_, _>>(),
+        port_flag: Some("--port".to_owned()),
+        log_level: "warn".to_owned(),
+        access_log: false,
+        lanes: 1,
+        come_up: COME_UP,
+        stop: STOP,
+    })
+}
+
+fn failed(why: &str) -> i32 {
+    for (index, line) in why.lines().enumerate() {
+        match index {
+            0 => anstream::eprintln!("{} {line}", terminal::paint(BAD, "error:")),
+            _ => anstream::eprintln!("       {line}"),
+        }
+    }
+    1
+}
+
+/// A run of the demo.
+struct Demo {
+    arguments: Arguments,
+    config: Config,
+    mesh: Mesh,
+    narrator: Arc<Narrator>,
+    // Taken for one look at a time, by the narration and by the faults.
+    observer: tokio::sync::Mutex<Observer>,
+}
+
+impl Demo {
+    /// From the first process to the report, and with `--keep` on until `stop`.
+    async fn play(&self, stop: &Drain) -> anyhow::Result<i32> {
+        self.narrator.step("starting the shop: control plane, broker, gateway, and each service beside its sidecar");
+        self.mesh.start().await?;
+        let gateway = self.gateway()?;
+        self.narrator.good(&format!("the shop is open at http://{gateway}"));
+        self.narrator.raw(&format!("\n{}\n", up::show::table(&self.mesh.reports(), terminal::colours_err())));
+        let client = Arc::new(Client::new(gateway, &gateway.to_string()));
+        let catalogue = Catalogue::read(&client).await?;
+        let recorded = tokio::select! {
+            recorded = self.stream(client, &catalogue) => recorded,
+            () = self.watch() => unreachable!("the narration of what the mesh does goes on for ever"),
+        };
+        let report = Report::of(&recorded);
+        self.show(&report, &recorded)?;
+        if self.arguments.keep {
+            anstream::println!("{}", keep::lines(gateway, &self.mesh.reports(), catalogue.any()));
+            self.until(stop).await;
+        }
+        Ok(if report.holds { 0 } else { 1 })
+    }
+
+    fn gateway(&self) -> anyhow::Result<SocketAddr> {
+        let name = self.config.gateways.keys().next().context("the shop has no gateway")?;
+        self.mesh.gateway_address(name.as_str()).context("the gateway listens nowhere")
+    }
+
+    /// The orders, the harm, and the wait until all is shipped.
+    async fn stream(&self, client: Arc<Client>, catalogue: &Catalogue) -> Recorded {
+        let Arguments { orders, rate: per_second, seed, .. } = self.arguments;
+        let plan = Plan { orders, per_second, seed: seed.unwrap_or_else(runtime::random::seed) };
+        self.narrator.step(&format!("{orders} orders, {per_second} a second (seed {})", plan.seed));
+        let (progress, began) = (Arc::new(Progress::default()), self.narrator.now());
+        let (release, released) = watch::channel(false);
+        let held = (faults::held_from(orders), released);
+        let placing = orders::place_all(client.clone(), catalogue, plan, self.narrator.start(), progress.clone(), held);
+        let ground = faults::Ground {
+            mesh: &self.mesh,
+            observer: &self.observer,
+            narrator: &self.narrator,
+            progress: &progress,
+        };
+        let harm = async {
+            let happened = faults::happen(&ground, orders, per_second).await;
+            release.send_replace(true);
+            happened
+        };
+        let both = async { tokio::join!(placing, harm) };
+        let (placed, happened) = tokio::select! {
+            both = both => both,
+            () = self.narrator.follow(&progress, orders) => unreachable!("the progress line goes on for ever"),
+        };
+        self.narrator.forget_progress();
+        let stream = self.narrator.now().saturating_sub(began);
+        let accepted = placed.iter().filter_map(|order| order.accepted().map(str::to_owned)).collect();
+        self.narrator.step("every order has its answer; waiting until all that were accepted are shipped and notified");
+        let settled = settle::settle(&client, &accepted).await;
+        let observed = faults::look(&self.mesh, &self.observer).await;
+        let edges = picture::edges(&self.config, &observed);
+        Recorded { orders: placed, faults: happened, settled, observed, edges, stream }
+    }
+
+    /// Tells what the mesh does by itself, for ever.
+    async fn watch(&self) {
+        let mut before = faults::look(&self.mesh, &self.observer).await;
+        loop {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let now = faults::look(&self.mesh, &self.observer).await;
+            now.news(&before).iter().for_each(|news| self.narrator.aside(news));
+            before = now;
+        }
+    }
+
+    fn show(&self, report: &Report, recorded: &Recorded) -> anyhow::Result<()> {
+        match self.arguments.format {
+            Format::Text => {
+                let picture = picture::draw(&self.config, &recorded.observed);
+                anstream::print!("{}", page::page(report, &picture));
+            }
+            Format::Json => println!("{}", serde_json::to_string(report)?),
+        }
+        Ok(())
+    }
+
+    async fn until(&self, stop: &Drain) {
+        tokio::select! {
+            () = self.mesh.follow() => {}
+            () = stop.requested() => {}
+        }
+    }
+}

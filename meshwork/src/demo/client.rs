@@ -81,7 +81,8 @@ impl Client {
         let mut connection = self.connection().await?;
         let answer = connection.send_request(request).await.map_err(|error| Error::Broken(Box::new(error)))?;
         let (status, by_mesh) = (answer.status(), answer.headers().contains_key(PROXY_STATUS));
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(Error::Broken)?.to_bytes();
+        let body =
+            Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(Error::Broken)?.to_bytes();
         self.keep(connection);
         Ok(Answer { status, by_mesh, body })
     }

@@ -71,7 +71,8 @@ impl Observed {
         };
         let redelivered = |(edge, now): (&(String, String), &Delivered)| {
             let new = now.redeliveries.saturating_sub(before.delivered.get(edge).map_or(0, |one| one.redeliveries));
-            let (destination, to) = (&edge.0, if edge.1.is_empty() { String::new() } else { format!(" to {}", edge.1) });
+            let (destination, to) =
+                (&edge.0, if edge.1.is_empty() { String::new() } else { format!(" to {}", edge.1) });
             (new > 0).then(|| format!("{destination} was delivered{to} again: {}", messages(new)))
         };
         self.calls.iter().filter_map(again).chain(self.delivered.iter().filter_map(redelivered)).collect()
@@ -153,7 +154,8 @@ impl Observer {
     fn take_metrics(&mut self, instance: &Name, text: &str) {
         const COUNTED: [&str; 3] = ["published", "delivered", "redelivered"];
         for sample in text.lines().filter_map(sample) {
-            let name = sample.name.strip_prefix("meshwork_broker_").and_then(|name| name.strip_suffix("_messages_total"));
+            let name =
+                sample.name.strip_prefix("meshwork_broker_").and_then(|name| name.strip_suffix("_messages_total"));
             if let Some(what) = name.filter(|name| COUNTED.contains(name)) {
                 let label = |name| sample.labels.get(name).copied().unwrap_or_default();
                 let key = format!("{what}\n{}\n{}", label("destination"), label("subscription"));

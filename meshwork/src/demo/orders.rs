@@ -144,6 +144,11 @@ impl Catalogue {
         Ok(Self(page.products.into_iter().map(|product| product.sku).collect()))
     }
 
+    /// A product that is sold.
+    pub(super) fn any(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+
     /// What the next customer wants.
     fn choose(&self, random: &mut fastrand::Rng) -> Value {
         let lines = random.usize(1..=LINES_MAX.min(self.0.len()));
