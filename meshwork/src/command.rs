@@ -70,7 +70,7 @@ enum Command {
     #[command(visible_alias = "ps")]
     Status(status::Arguments),
     ControlPlane(roles::control_plane::Arguments),
-    // Broker(roles::broker::Arguments),
+    Broker(roles::broker::Arguments),
     Gateway(roles::gateway::Arguments),
     Sidecar(roles::sidecar::Arguments),
     Token(token::Arguments),
@@ -102,7 +102,7 @@ fn run(command: Command) -> Outcome {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::ControlPlane(arguments) => roles::control_plane::run(arguments),
-        // Command::Broker(arguments) => roles::broker::run(arguments),
+        Command::Broker(arguments) => roles::broker::run(arguments),
         Command::Gateway(arguments) => roles::gateway::run(arguments),
         Command::Sidecar(arguments) => roles::sidecar::run(arguments),
         Command::Token(arguments) => token::run(&arguments),

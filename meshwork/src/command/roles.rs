@@ -1,6 +1,6 @@
 //! The commands that run one role in this process until it is told to end.
 
-// pub(super) mod broker;
+pub(super) mod broker;
 pub(super) mod control_plane;
 pub(super) mod gateway;
 pub(super) mod sidecar;

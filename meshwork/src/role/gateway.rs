@@ -58,7 +58,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
     if member::in_use(&mut version, &stop).await.is_ok() {
-        let addresses = [("gateway", plane.gateway_address()), ("outbound", plane.outbound_address())];
+        let addresses = [("gateway", Some(plane.gateway_opened().await?)), ("outbound", plane.outbound_address())];
         Ready::new("gateway", &settings.instance, addresses).tell(&*ground.disk, settings.ready_file.as_deref())?;
         stop.requested().await;
     }
