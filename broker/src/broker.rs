@@ -1,0 +1,147 @@
+//! A broker as its role holds it: started on a folder, told its part of the mesh, asked through a handler.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::name::Name;
+use model::position::Position;
+use model::snapshot::BrokerPart;
+use runtime::drain::Drain;
+use runtime::http::SharedHandler;
+use runtime::lanes::{self, Place};
+use runtime::metrics::Metrics;
+use storage::disk::Disk;
+
+use crate::books::Books;
+use crate::committer::{BATCH_MAX, Committer, WAITING_MAX};
+use crate::core::Core;
+use crate::engine::Engine;
+use crate::engine::embedded::{Embedded, Kept, Opened};
+use crate::ledger::{Ledger, lock};
+use crate::metrics::{EngineMetrics, MessageMetrics};
+use crate::moment::Clock;
+use crate::payloads::Payloads;
+use crate::push::Pushes;
+use crate::record::{self, Record};
+use crate::status::Status;
+use crate::verdict::Command;
+use crate::{serve, timer};
+
+/// What a broker is started with.
+pub struct Options {
+    /// The mesh's name.
+    pub mesh: Name,
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
+    /// The folder of its log.
+    pub dir: PathBuf,
+    /// Where the disk's work is done.
+    pub place: Place,
+    /// Where it registers what it measures.
+    pub metrics: Metrics,
+    /// The way out: push deliveries are calls to `http://<service><path>`.
+    pub caller: SharedHandler,
+    /// When it ends, what is being delivered is finished and nothing more is begun.
+    pub drain: Drain,
+}
+
+/// A running broker. Its log is let go of some time after the last clone of its handler, once the lanes have ended.
+pub struct Broker {
+    core: Arc<Core>,
+    pushes: Pushes,
+    handler: SharedHandler,
+}
+
+/// Why a broker could not start, or not take over what it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine could not be opened: damaged (the text names the file and the place), in use, or its disk says no.
+    #[error("the broker's log could not be opened: {0}")]
+    Engine(#[from] crate::engine::Error),
+    /// The log holds something that this version does not know.
+    #[error("the broker's log at position {position}: {source}")]
+    Record {
+        /// Where.
+        position: Position,
+        /// What is wrong with it.
+        source: record::Error,
+    },
+    /// No thread for the disk's work.
+    #[error("no thread for the broker's disk: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl Broker {
+    /// Opens the log, reads it into the books, and starts what runs by itself. Must be called on a runtime.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or read, or there is no thread for the disk's work.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let clock = Clock::start();
+        let (books, engine) = recover(&options, clock)?;
+        let metrics = EngineMetrics::register(&options.metrics);
+        let ledger = Arc::new(Ledger::new(books, clock, &engine, metrics));
+        let messages = MessageMetrics(ledger.clone());
+        options.metrics.register(|registry| registry.register_collector(Box::new(messages)));
+        let payloads = Payloads::start(ledger.clone(), engine.reader(), options.place)?;
+        let mut committer = Committer::new(Box::new(engine), ledger.clone());
+        let commit = move |commands: &mut Vec<Command>| committer.commit(commands);
+        let lane = lanes::disk_lane("broker-log", options.place, WAITING_MAX, BATCH_MAX, commit)?;
+        let core = Arc::new(Core::new(options.mesh, ledger, payloads, lane, runtime::random::seed()));
+        options.drain.spawn(timer::run(core.clone(), options.drain.clone()));
+        let pushes = Pushes::new(core.clone(), options.caller, options.drain);
+        let handler = serve::handler(core.clone());
+        Ok(Self { core, pushes, handler })
+    }
+
+    /// Takes over what is declared: queues, topics, who may publish and consume. A queue that vanished keeps its messages.
+    ///
+    /// # Errors
+    /// None in this version: what an engine cannot do, `check` refuses before.
+    pub fn apply(&self, part: Arc<BrokerPart>) -> Result<(), Error> {
+        lock(&self.core.ledger.books).configure(part.clone());
+        self.core.part.store(Some(part.clone()));
+        self.core.flush();
+        self.pushes.apply(&part);
+        Ok(())
+    }
+
+    /// The HTTP and gRPC API. Who calls is the request's extension [`runtime::http::Peer`].
+    #[must_use]
+    pub fn handler(&self) -> SharedHandler {
+        self.handler.clone()
+    }
+
+    /// How the broker is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.core.ledger)
+    }
+}
+
+fn recover(options: &Options, clock: Clock) -> Result<(Books, Embedded), Error> {
+    let mut books = Books::new(runtime::random::seed());
+    let now = clock.now();
+    let mut odd = None;
+    let mut visit = |position: Position, bytes: &[u8]| match Record::read(bytes) {
+        Ok((record, _)) => books.apply(position, u32::try_from(bytes.len()).unwrap_or(u32::MAX), &record, now),
+        Err(source) => {
+            odd.get_or_insert(Error::Record { position, source });
+        }
+    };
+    let Opened { engine, recovery } =
+        Embedded::open(options.disk.clone(), &options.dir, kept(options.place), &mut visit)?;
+    if let Some(error) = odd {
+        return Err(error);
+    }
+    tracing::info!(dir = %options.dir.display(), records = recovery.records, torn_bytes = recovery.torn_bytes, "the broker's log was read");
+    Ok((books, engine))
+}
+
+/// In the simulation the disk is memory, and a segment that no run fills would only make each run slow.
+fn kept(place: Place) -> Kept {
+    match place {
+        Place::Thread => Kept::default(),
+        Place::Inline => Kept { segment_bytes: 1 << 20, reserve_bytes: 64 << 10 },
+    }
+}

@@ -1,0 +1,258 @@
+//! The committer: one lane that takes all that has gathered, decides, writes it with one sync, applies it and then answers.
+//!
+//! So however many publishers and consumers wait, the disk is asked once for all of them (group commit), and nobody is answered before what was
+//! asked of the engine is true.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::config::Durability;
+use model::position::Position;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use crate::books::Books;
+use crate::dedup::Place;
+use crate::engine::{Engine, Error, Room};
+use crate::ledger::{Ledger, lock};
+use crate::moment::Moment;
+use crate::record::{Published, Record};
+use crate::refusal::Refusal;
+use crate::verdict::{Command, Done, Publication, Receipt, Slot};
+
+/// How many commands one batch takes.
+pub const BATCH_MAX: usize = 4_096;
+/// How many commands may wait for the committer; those who ask beyond that wait before they are heard.
+pub const WAITING_MAX: usize = 16_384;
+
+/// Writes.
+#[derive(Debug)]
+pub struct Committer {
+    engine: Box<dyn Engine>,
+    ledger: Arc<Ledger>,
+    batch: Batch,
+}
+
+/// What is being written.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Planned>,
+    answers: Vec<Answer>,
+    durability: Option<Durability>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    bytes: Bytes,
+    effect: Effect,
+    /// Where it was written, or why not.
+    written: Result<Position, Refusal>,
+}
+
+/// What a record does to the books once it is written.
+#[derive(Debug)]
+enum Effect {
+    /// It did so already.
+    Journal(Record),
+    /// A message is there.
+    Publish(Published),
+    /// As it says.
+    Change(Record),
+}
+
+#[derive(Debug)]
+enum Answer {
+    Published {
+        slots: Vec<Slot>,
+        reply: oneshot::Sender<Vec<Result<Receipt, Refusal>>>,
+        // Held, not read: other publishers may fill the room when these messages are written.
+        _permit: Option<OwnedSemaphorePermit>,
+    },
+    Changed(Result<(Option<usize>, u64), Refusal>, oneshot::Sender<Result<Done, Refusal>>),
+}
+
+impl Committer {
+    /// A committer on an engine and the books that were read from it.
+    #[must_use]
+    pub fn new(engine: Box<dyn Engine>, ledger: Arc<Ledger>) -> Self {
+        Self { engine, ledger, batch: Batch::default() }
+    }
+
+    /// Takes commands from decision to answer.
+    pub fn commit(&mut self, commands: &mut Vec<Command>) {
+        if let Some(failure) = self.ledger.failure() {
+            commands.drain(..).for_each(|command| refuse(command, &failure));
+            return;
+        }
+        let now = self.ledger.clock.now();
+        {
+            let mut books = lock(&self.ledger.books);
+            let journal = std::mem::take(&mut books.journal);
+            journal.into_iter().for_each(|record| self.batch.plan(record.write().into(), Effect::Journal(record)));
+            commands.drain(..).for_each(|command| self.batch.decide(&mut books, command, now));
+        }
+        self.write();
+        self.apply(now);
+        self.answer();
+        self.ledger.note_usage(&*self.engine);
+    }
+
+    fn write(&mut self) {
+        if self.batch.records.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let durability = self.batch.durability.unwrap_or(Durability::Os);
+        let written = append(&mut *self.engine, &mut self.batch.records);
+        match written.and_then(|()| self.engine.commit(durability)) {
+            Ok(()) => self.ledger.metrics.committed(self.batch.records.len(), start.elapsed()),
+            Err(Error::Full(why)) => self.batch.fail(&Refusal::NoRoom(why)),
+            Err(error) => {
+                tracing::error!(%error, "the engine has failed; the broker takes nothing until it is started again");
+                self.ledger.fail(error.to_string());
+                self.batch.fail(&Refusal::Engine(error.to_string()));
+            }
+        }
+    }
+
+    fn apply(&mut self, now: Moment) {
+        let mut books = lock(&self.ledger.books);
+        let mut cache = lock(&self.ledger.cache);
+        let mut changed = false;
+        for planned in &mut self.batch.records {
+            let bytes = u32::try_from(planned.bytes.len()).unwrap_or(u32::MAX);
+            match (&planned.effect, &planned.written) {
+                (Effect::Publish(header), written) => {
+                    books.resolve(header, written.is_ok());
+                    if let Ok(at) = written {
+                        books.published(*at, *at, bytes, header);
+                        cache.insert(*at, planned.bytes.clone());
+                    }
+                }
+                (Effect::Change(record), Ok(at)) => {
+                    changed = true;
+                    books.apply(*at, bytes, record, now);
+                }
+                // What the books say already and the log does not: once more with the next batch.
+                (Effect::Journal(record), Err(Refusal::NoRoom(_))) => books.journal.push(record.clone()),
+                (Effect::Change(_), Err(_)) | (Effect::Journal(_), _) => {}
+            }
+        }
+        if changed {
+            self.ledger.timer.notify_one();
+        }
+    }
+
+    fn answer(&mut self) {
+        let Batch { records, answers, durability } = &mut self.batch;
+        for answer in answers.drain(..) {
+            // Who does not wait any more has gone away; what was done stays done.
+            match answer {
+                Answer::Published { slots, reply, .. } => {
+                    drop(reply.send(slots.into_iter().map(|slot| receipt(slot, records)).collect()));
+                }
+                Answer::Changed(decided, reply) => drop(reply.send(decided.and_then(|(record, count)| {
+                    let position = record.map_or(Ok(Position(0)), |number| records[number].written.clone())?;
+                    Ok(Done { position, count })
+                }))),
+            }
+        }
+        records.clear();
+        *durability = None;
+    }
+}
+
+impl Batch {
+    fn plan(&mut self, bytes: Bytes, effect: Effect) {
+        self.records.push(Planned { bytes, effect, written: Ok(Position(0)) });
+    }
+
+    fn decide(&mut self, books: &mut Books, command: Command, now: Moment) {
+        match command {
+            Command::Flush => {}
+            Command::Publish { messages, reply, permit } => {
+                let slots = messages.into_iter().map(|message| self.judge(books, message)).collect();
+                self.answers.push(Answer::Published { slots, reply, _permit: permit });
+            }
+            Command::Change { change, reply } => {
+                let decided = books.decide(change, now).map(|(record, count)| {
+                    let number = record.map(|record| {
+                        self.ask(books.durability(&record));
+                        self.plan(record.write().into(), Effect::Change(record));
+                        self.records.len() - 1
+                    });
+                    (number, count)
+                });
+                self.answers.push(Answer::Changed(decided, reply));
+            }
+        }
+    }
+
+    fn judge(&mut self, books: &mut Books, message: Publication) -> Slot {
+        let slot = books.judge(&message.header, self.records.len());
+        if let Slot::New(_, durability) = &slot {
+            self.ask(*durability);
+            self.plan(message.record, Effect::Publish(message.header));
+        }
+        slot
+    }
+
+    fn ask(&mut self, durability: Durability) {
+        if self.durability != Some(Durability::Sync) {
+            self.durability = Some(durability);
+        }
+    }
+
+    fn fail(&mut self, refusal: &Refusal) {
+        self.records.iter_mut().for_each(|planned| planned.written = Err(refusal.clone()));
+    }
+}
+
+/// Gives every record to the engine. One for which there is no room is refused alone.
+fn append(engine: &mut dyn Engine, records: &mut [Planned]) -> Result<(), Error> {
+    for planned in records {
+        let room = match planned.effect {
+            Effect::Publish(_) => Room::Plain,
+            Effect::Journal(_) | Effect::Change(_) => Room::Reserve,
+        };
+        let written = match engine.append(&planned.bytes, room) {
+            Err(Error::Backlog) => {
+                engine.commit(Durability::Os)?;
+                engine.append(&planned.bytes, room)
+            }
+            other => other,
+        };
+        planned.written = match written {
+            Ok(position) => Ok(position),
+            Err(Error::Full(why)) => Err(Refusal::NoRoom(why)),
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(())
+}
+
+fn receipt(slot: Slot, records: &[Planned]) -> Result<Receipt, Refusal> {
+    let written = |number: usize| records[number].written.clone();
+    match slot {
+        Slot::New(number, durability) => Ok(Receipt { position: written(number)?, durability, duplicate: false }),
+        Slot::Duplicate(place, durability) => {
+            let position = match place {
+                Place::Stored(position) => position,
+                Place::Pending(number) => written(number)?,
+            };
+            Ok(Receipt { position, durability, duplicate: true })
+        }
+        Slot::Refused(refusal) => Err(refusal),
+    }
+}
+
+fn refuse(command: Command, failure: &str) {
+    let refusal = Refusal::Engine(failure.to_owned());
+    match command {
+        Command::Flush => {}
+        Command::Publish { messages, reply, .. } => {
+            drop(reply.send(messages.iter().map(|_| Err(refusal.clone())).collect()));
+        }
+        Command::Change { reply, .. } => drop(reply.send(Err(refusal))),
+    }
+}

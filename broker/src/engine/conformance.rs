@@ -1,0 +1,96 @@
+//! The first conformance list: what every engine must do, as one function over a way to open one. An engine's own tests add what only
+//! it can do.
+
+use bytes::Bytes;
+use model::config::Durability;
+use model::position::Position;
+
+use super::{Engine, Error, Room};
+
+/// Opens the same engine again, after the one before was dropped.
+pub type Open<'a> = &'a mut dyn FnMut() -> Box<dyn Engine>;
+
+/// Holds an engine to the list. `open` must begin with an empty one.
+///
+/// # Panics
+/// Where the engine does not do what it must.
+pub fn check(open: Open<'_>) {
+    positions_follow_each_other_and_read_back(open);
+    what_was_answered_is_there_after_a_restart(open);
+    what_is_trimmed_is_gone_and_the_rest_stays(open);
+}
+
+fn record(number: u64) -> Bytes {
+    Bytes::from(format!("record {number}"))
+}
+
+fn append(engine: &mut dyn Engine, numbers: std::ops::Range<u64>, durability: Durability) -> Position {
+    let mut first = None;
+    for number in numbers {
+        match engine.append(&record(number), Room::Plain) {
+            Ok(position) => first = first.or(Some(position)),
+            Err(error) => panic!("{durability:?}: {error}"),
+        }
+    }
+    match (first, engine.commit(durability)) {
+        (Some(first), Ok(())) => first,
+        other => panic!("{durability:?}: {other:?}"),
+    }
+}
+
+fn positions_follow_each_other_and_read_back(open: Open<'_>) {
+    let mut engine = open();
+    let capabilities = engine.capabilities();
+    let reader = engine.reader();
+    let mut next = engine.usage().next;
+    for (durability, has) in [(Durability::Sync, capabilities.sync), (Durability::Os, capabilities.os)] {
+        if !has {
+            continue;
+        }
+        for count in [1, 3, 100] {
+            let first = append(&mut *engine, 0..count, durability);
+            assert!(first >= next, "positions only grow");
+            for number in 0..count {
+                let read = reader.read(Position(first.0 + number));
+                assert_eq!(read.ok(), Some(record(number)), "{durability:?}: what was answered can be read");
+            }
+            next = engine.usage().next;
+            assert_eq!(next, Position(first.0 + count), "positions follow each other");
+        }
+    }
+    assert!(matches!(reader.read(next), Err(Error::Absent(_))), "what was not written is absent");
+    let large = Bytes::from(vec![7; 1 << 20]);
+    match engine.append(&large, Room::Plain).and_then(|at| engine.commit(Durability::Sync).map(|()| at)) {
+        Ok(at) => assert_eq!(reader.read(at).ok(), Some(large)),
+        Err(error) => panic!("a record of a MiB: {error}"),
+    }
+}
+
+fn what_was_answered_is_there_after_a_restart(open: Open<'_>) {
+    let first = append(&mut *open(), 0..10, Durability::Sync);
+    let mut engine = open();
+    let mut seen = Vec::new();
+    let replayed = engine.replay(first, &mut |position, bytes| seen.push((position, Bytes::copy_from_slice(bytes))));
+    assert!(replayed.is_ok(), "{replayed:?}");
+    let expected: Vec<_> = (0..10).map(|number| (Position(first.0 + number), record(number))).collect();
+    assert_eq!(seen, expected, "replay gives what was written, in order, from where it is asked to");
+    assert!(append(&mut *engine, 0..1, Durability::Sync) > Position(first.0 + 9), "positions grow across a restart");
+}
+
+fn what_is_trimmed_is_gone_and_the_rest_stays(open: Open<'_>) {
+    let mut engine = open();
+    let reader = engine.reader();
+    let keep = append(&mut *engine, 0..5, Durability::Sync);
+    let trimmed = engine.trim(keep);
+    assert!(trimmed.is_ok(), "{trimmed:?}");
+    for number in 0..5 {
+        assert_eq!(reader.read(Position(keep.0 + number)).ok(), Some(record(number)), "only what is before goes");
+    }
+    drop((reader, engine));
+    let engine = open();
+    assert_eq!(engine.reader().read(keep).ok(), Some(record(0)), "and it stays across a restart");
+    let first_left = engine.usage().segments.first().map(|segment| segment.first);
+    if let Some(first) = first_left.filter(|first| first.0 > 1) {
+        assert!(matches!(engine.reader().read(Position(first.0 - 1)), Err(Error::Absent(_))));
+    }
+}

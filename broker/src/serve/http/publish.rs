@@ -1,0 +1,136 @@
+//! `POST …/messages`: one event in binary or structured mode, several as a batch, or plain data that becomes one.
+
+use std::sync::Arc;
+
+use api::broker::Event;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde_json::{Value, json};
+
+use super::{Caller, Problem};
+use crate::accept::{Kind, accept};
+use crate::cloudevents;
+use crate::core::{Core, durability_word};
+use crate::refusal::Refusal;
+use crate::verdict::Receipt;
+
+/// How many events one batch holds at most.
+const BATCH_MAX: usize = 1_000;
+/// How much longer than the largest message a structured body may be, since data in base64 is longer than itself.
+const STRUCTURED_FACTOR: u64 = 2;
+
+pub(super) async fn to_queue(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    publish(&core, &caller, Kind::Queue, &name, request).await
+}
+
+pub(super) async fn to_topic(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    publish(&core, &caller, Kind::Topic, &name, request).await
+}
+
+async fn publish(
+    core: &Core,
+    caller: &model::identity::Subject,
+    kind: Kind,
+    to: &str,
+    request: Request,
+) -> Result<Response, Problem> {
+    if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
+        return Err(Problem(Refusal::Invalid(format!("publishing takes no query parameters; found {query:?}"))));
+    }
+    let (head, body) = request.into_parts();
+    let part = core.part()?;
+    // Before the body is read: who may not publish sends nothing.
+    policy::authorize::publish(&part, caller, to).map_err(Refusal::Unauthorized)?;
+    let media_type = essence(&head.headers);
+    let structured = media_type.starts_with("application/cloudevents");
+    let bytes_max = part.message_bytes_max * if structured { STRUCTURED_FACTOR } else { 1 };
+    let body = collect(body, bytes_max, part.message_bytes_max).await?;
+    if media_type == cloudevents::json::BATCH_CONTENT_TYPE {
+        return batch(core, caller, (kind, to), &body).await;
+    }
+    let mut event = match media_type.as_str() {
+        cloudevents::json::CONTENT_TYPE => cloudevents::json::read(&body),
+        _ if structured => Err(cloudevents::Error(format!("the broker does not read {media_type}"))),
+        _ => cloudevents::http::read(&head.headers).map(|event| Event { data: body, ..event }),
+    }
+    .map_err(|error| Refusal::Invalid(error.to_string()))?;
+    trace(&mut event, &head.headers);
+    let message = accept(core, caller, kind, to, event)?;
+    let receipts = core.publish(vec![message]).await;
+    let receipt = receipts.into_iter().next().unwrap_or(Err(Refusal::Ending))?;
+    Ok((StatusCode::CREATED, Json(written(receipt))).into_response())
+}
+
+/// Several events: each has its own receipt or refusal, in order; one that is refused does not hold back the others.
+async fn batch(
+    core: &Core,
+    caller: &model::identity::Subject,
+    (kind, to): (Kind, &str),
+    body: &[u8],
+) -> Result<Response, Problem> {
+    let events = cloudevents::json::read_batch(body).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    if events.len() > BATCH_MAX {
+        return Err(Problem(Refusal::Invalid(format!("a batch has at most {BATCH_MAX} events"))));
+    }
+    let accepted: Vec<Result<_, Refusal>> =
+        events.into_iter().map(|event| accept(core, caller, kind, to, event)).collect();
+    let refused: Vec<Option<Refusal>> = accepted.iter().map(|one| one.as_ref().err().cloned()).collect();
+    let mut receipts = core.publish(accepted.into_iter().flatten().collect()).await.into_iter();
+    let results: Vec<Value> = refused
+        .into_iter()
+        .map(|refusal| match refusal.map_or_else(|| receipts.next().unwrap_or(Err(Refusal::Ending)), Err) {
+            Ok(receipt) => written(receipt),
+            Err(refusal) => json!({"refused": refusal.to_string()}),
+        })
+        .collect();
+    Ok((StatusCode::OK, Json(json!({ "results": results }))).into_response())
+}
+
+fn written(receipt: Receipt) -> Value {
+    json!({
+        "position": receipt.position,
+        "durability": durability_word(receipt.durability),
+        "duplicate": receipt.duplicate,
+    })
+}
+
+async fn collect(body: Body, bytes_max: u64, message_bytes_max: u64) -> Result<Bytes, Refusal> {
+    let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Refusal::Large { bytes: bytes_max + 1, bytes_max: message_bytes_max })
+        }
+        Err(error) => Err(Refusal::Invalid(format!("the body broke off: {error}"))),
+    }
+}
+
+fn essence(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// An event that carries no trace of its own gets the request's, so that its deliveries belong to it (CloudEvents extension
+/// "distributed tracing").
+fn trace(event: &mut Event, headers: &HeaderMap) {
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
+            event.extensions.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+}

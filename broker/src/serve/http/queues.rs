@@ -1,0 +1,169 @@
+//! Queues: leases and what ends them, dead letters, counts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use model::position::Position;
+use policy::authorize;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Caller, Problem, dead_letter, duration};
+use crate::cloudevents;
+use crate::consume;
+use crate::core::Core;
+use crate::ledger::lock;
+use crate::refusal::Refusal;
+use crate::status::QueueStatus;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LeaseQuery {
+    #[serde(default = "one")]
+    max: usize,
+    wait: Option<String>,
+    hold: Option<String>,
+}
+
+const fn one() -> usize {
+    1
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Nack {
+    delay: Option<String>,
+    reject: bool,
+    reason: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Extend {
+    hold: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadQuery {
+    #[serde(default)]
+    pub(super) after: u64,
+    #[serde(default = "hundred")]
+    pub(super) max: usize,
+}
+
+const fn hundred() -> usize {
+    100
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Redrive {
+    pub(super) positions: Option<Vec<Position>>,
+}
+
+/// A body that may be left out: then everything in it has its default.
+pub(super) type Optional<T> = Result<Option<Json<T>>, JsonRejection>;
+
+pub(super) fn or_default<T: Default>(body: Optional<T>) -> Result<T, Problem> {
+    Ok(body?.map(|Json(body)| body).unwrap_or_default())
+}
+
+pub(super) async fn show(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+) -> Result<Json<QueueStatus>, Problem> {
+    let part = core.part()?;
+    if let Err(refusal) = authorize::consume(&part, &caller, &name)
+        && authorize::publish(&part, &caller, &name).is_err()
+    {
+        return Err(Problem(refusal.into()));
+    }
+    let books = lock(&core.ledger.books);
+    let queue = books.queues.get(name.as_str()).filter(|queue| queue.config.is_some());
+    let absent = || Problem(Refusal::Absent(format!("{name} is a topic: it is reached as /v1/topics/{name}")));
+    Ok(Json(QueueStatus::of(queue.ok_or_else(absent)?)))
+}
+
+pub(super) async fn lease(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+    query: Result<Query<LeaseQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
+    let wait = duration("wait", query.wait.as_deref())?.unwrap_or_default();
+    let hold = duration("hold", query.hold.as_deref())?;
+    let leases = consume::lease(&core, &caller, &name, query.max, (wait, hold)).await?;
+    let leases = leases.iter().map(|leased| {
+        json!({
+            "lease": consume::lease_text(leased.lease),
+            "attempt": leased.lease.assigned,
+            "position": leased.lease.position,
+            "expires_ms": leased.expires_ms,
+            "event": cloudevents::json::write(&leased.event),
+        })
+    });
+    Ok(Json(json!({ "leases": leases.collect::<Vec<_>>() })))
+}
+
+pub(super) async fn ack(
+    State(core): State<Arc<Core>>,
+    Path((name, lease)): Path<(String, String)>,
+    Caller(caller): Caller,
+) -> Result<Json<Value>, Problem> {
+    let lease = consume::read_lease(&lease)?;
+    let done = consume::ack(&core, &caller, &name, vec![lease]).await?;
+    Ok(Json(json!({ "position": done.position })))
+}
+
+pub(super) async fn nack(
+    State(core): State<Arc<Core>>,
+    Path((name, lease)): Path<(String, String)>,
+    Caller(caller): Caller,
+    body: Optional<Nack>,
+) -> Result<Json<Value>, Problem> {
+    let Nack { delay, reject, reason } = or_default(body)?;
+    let delay = duration("delay", delay.as_deref())?;
+    let lease = consume::read_lease(&lease)?;
+    let done = consume::nack(&core, &caller, &name, lease, (delay, reject, reason)).await?;
+    Ok(Json(json!({ "position": done.position })))
+}
+
+pub(super) async fn extend(
+    State(core): State<Arc<Core>>,
+    Path((name, lease)): Path<(String, String)>,
+    Caller(caller): Caller,
+    body: Optional<Extend>,
+) -> Result<Json<Value>, Problem> {
+    let hold = duration("hold", or_default(body)?.hold.as_deref())?;
+    let expires_ms = consume::extend(&core, &caller, &name, consume::read_lease(&lease)?, hold)?;
+    Ok(Json(json!({ "expires_ms": expires_ms })))
+}
+
+pub(super) async fn dead_letters(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+    query: Result<Query<DeadQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
+    let (group, _) = consume::queue(&core, &caller, &name)?;
+    let letters = consume::dead_letters(&core, &group, Position(query.after), query.max).await?;
+    Ok(Json(json!({ "dead_letters": letters.iter().map(dead_letter).collect::<Vec<_>>() })))
+}
+
+pub(super) async fn redrive(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+    body: Optional<Redrive>,
+) -> Result<Json<Value>, Problem> {
+    let positions = or_default(body)?.positions;
+    let (group, _) = consume::queue(&core, &caller, &name)?;
+    let done = consume::redrive(&core, group, positions).await?;
+    Ok(Json(json!({ "redriven": done.count })))
+}

@@ -1,0 +1,141 @@
+//! Topics: reading, and subscriptions with their dead letters.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use model::name::Name;
+use model::position::Position;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::queues::{DeadQuery, Optional, Redrive, or_default};
+use super::{Caller, Problem, dead_letter};
+use crate::cloudevents;
+use crate::consume;
+use crate::core::Core;
+use crate::ledger::lock;
+use crate::record::Group;
+use crate::refusal::Refusal;
+use crate::status::SubscriptionStatus;
+use crate::topic::Target;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReadQuery {
+    #[serde(default)]
+    from: u64,
+    #[serde(default = "hundred")]
+    max: usize,
+}
+
+const fn hundred() -> usize {
+    100
+}
+
+/// Exactly one of them.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Seek {
+    Position(Position),
+    TimeMs(u64),
+    /// `{"to": "earliest"}` or `{"to": "latest"}`.
+    To(End),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum End {
+    Earliest,
+    Latest,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pause {
+    paused: bool,
+}
+
+pub(super) async fn read(
+    State(core): State<Arc<Core>>,
+    Path(name): Path<String>,
+    Caller(caller): Caller,
+    query: Result<Query<ReadQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
+    let topic = consume::topic(&core, &caller, &name)?;
+    let (events, next) = consume::read(&core, &topic, Position(query.from), query.max).await?;
+    let events = events
+        .iter()
+        .map(|(position, event)| json!({ "position": position, "event": cloudevents::json::write(event) }));
+    Ok(Json(json!({ "events": events.collect::<Vec<_>>(), "next": next })))
+}
+
+pub(super) async fn show(
+    State(core): State<Arc<Core>>,
+    Path((topic, name)): Path<(String, String)>,
+    Caller(caller): Caller,
+) -> Result<Json<SubscriptionStatus>, Problem> {
+    let (topic, name) = consume::subscription(&core, &caller, &topic, &name)?;
+    state(&core, &topic, &name)
+}
+
+pub(super) async fn seek(
+    State(core): State<Arc<Core>>,
+    Path((topic, name)): Path<(String, String)>,
+    Caller(caller): Caller,
+    body: Result<Json<Seek>, JsonRejection>,
+) -> Result<Json<SubscriptionStatus>, Problem> {
+    let target = match body?.0 {
+        Seek::Position(position) => Target::Position(position),
+        Seek::TimeMs(time_ms) => Target::Time(time_ms),
+        Seek::To(End::Earliest) => Target::Earliest,
+        Seek::To(End::Latest) => Target::Latest,
+    };
+    let (topic, name) = consume::seek(&core, &caller, &topic, &name, target).await?;
+    state(&core, &topic, &name)
+}
+
+pub(super) async fn pause(
+    State(core): State<Arc<Core>>,
+    Path((topic, name)): Path<(String, String)>,
+    Caller(caller): Caller,
+    body: Result<Json<Pause>, JsonRejection>,
+) -> Result<Json<SubscriptionStatus>, Problem> {
+    let (topic, name) = consume::pause(&core, &caller, &topic, &name, body?.0.paused).await?;
+    state(&core, &topic, &name)
+}
+
+pub(super) async fn dead_letters(
+    State(core): State<Arc<Core>>,
+    Path((topic, name)): Path<(String, String)>,
+    Caller(caller): Caller,
+    query: Result<Query<DeadQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
+    let (topic, name) = consume::subscription(&core, &caller, &topic, &name)?;
+    let group = Group::Subscription { topic, name };
+    let letters = consume::dead_letters(&core, &group, Position(query.after), query.max).await?;
+    Ok(Json(json!({ "dead_letters": letters.iter().map(dead_letter).collect::<Vec<_>>() })))
+}
+
+pub(super) async fn redrive(
+    State(core): State<Arc<Core>>,
+    Path((topic, name)): Path<(String, String)>,
+    Caller(caller): Caller,
+    body: Optional<Redrive>,
+) -> Result<Json<Value>, Problem> {
+    let positions = or_default(body)?.positions;
+    let (topic, name) = consume::subscription(&core, &caller, &topic, &name)?;
+    let done = consume::redrive(&core, Group::Subscription { topic, name }, positions).await?;
+    Ok(Json(json!({ "redriven": done.count })))
+}
+
+fn state(core: &Core, topic: &Name, name: &Name) -> Result<Json<SubscriptionStatus>, Problem> {
+    let books = lock(&core.ledger.books);
+    let found = books.topics.get(topic).and_then(|topic| Some((topic, topic.subscriptions.get(name)?)));
+    let absent = || Problem(Refusal::Absent(format!("{topic} has no subscription {name}")));
+    let (topic, subscription) = found.ok_or_else(absent)?;
+    Ok(Json(SubscriptionStatus::of(topic, subscription)))
+}

@@ -1,0 +1,271 @@
+//! What the committer is asked for, and what it decides before it writes.
+//!
+//! It decides between two batches, when everything that was answered is in the books; so it never has to guess about what is still
+//! being written, except within its own batch.
+
+use bytes::Bytes;
+use model::config::Durability;
+use model::name::Name;
+use model::position::Position;
+use policy::schedule::Cause;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::books::Books;
+use crate::dedup::{Place, Verdict, Window};
+use crate::deliveries::Lease;
+use crate::moment::Moment;
+use crate::record::{Destination, Group, Published, Record};
+use crate::refusal::Refusal;
+use crate::topic::Target;
+
+/// How many dead letters one redrive puts back at most; the answer says how many it were.
+pub const REDRIVE_MAX: usize = 10_000;
+
+/// What the committer is asked for.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept messages.
+    Publish {
+        /// Which.
+        messages: Vec<Publication>,
+        /// Holds back publishers when too many bytes wait; given back with the answer.
+        permit: Option<OwnedSemaphorePermit>,
+        /// Where the answer goes: one receipt or refusal for each message, in order.
+        reply: oneshot::Sender<Vec<Result<Receipt, Refusal>>>,
+    },
+    /// Change the state of messages or subscriptions.
+    Change {
+        /// How.
+        change: Change,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Done, Refusal>>,
+    },
+    /// Write the journal.
+    Flush,
+}
+
+/// A message that is to be accepted: checked, authorized and encoded.
+#[derive(Debug)]
+pub struct Publication {
+    /// All but its event.
+    pub header: Published,
+    /// Its record, event included.
+    pub record: Bytes,
+}
+
+/// A change that must be durable before it is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Messages are done.
+    Settle {
+        /// Whose.
+        group: Group,
+        /// The holds on them.
+        leases: Vec<Lease>,
+    },
+    /// An attempt has ended otherwise.
+    End {
+        /// Whose.
+        group: Group,
+        /// The hold on the message.
+        lease: Lease,
+        /// How.
+        cause: Cause,
+        /// What is said of it.
+        reason: String,
+    },
+    /// Dead letters go back.
+    Redrive {
+        /// Whose.
+        group: Group,
+        /// Which; `None`: all, up to [`REDRIVE_MAX`].
+        positions: Option<Vec<Position>>,
+    },
+    /// A subscription is moved.
+    Seek {
+        /// To what.
+        topic: Name,
+        /// Its name.
+        name: Name,
+        /// Where to.
+        target: Target,
+    },
+    /// A subscription is paused or goes on.
+    Pause {
+        /// To what.
+        topic: Name,
+        /// Its name.
+        name: Name,
+        /// Whether it stands still.
+        paused: bool,
+    },
+}
+
+/// A message was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where it stands.
+    pub position: Position,
+    /// How durable it is.
+    pub durability: Durability,
+    /// Whether it had been accepted before.
+    pub duplicate: bool,
+}
+
+/// A change was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Done {
+    /// Where it is written; 0 where there was nothing to write.
+    pub position: Position,
+    /// How many messages it concerned.
+    pub count: u64,
+}
+
+/// A decision about one message, by the number of its record in the batch.
+#[derive(Debug)]
+pub enum Slot {
+    /// It is this record.
+    New(usize, Durability),
+    /// It was accepted before.
+    Duplicate(Place, Durability),
+    /// It is not accepted.
+    Refused(Refusal),
+}
+
+impl Books {
+    /// Decides about one message that would be the record `number` of the batch.
+    pub fn judge(&mut self, header: &Published, number: usize) -> Slot {
+        let (window, duplicates, durability, full) = match &header.destination {
+            Destination::Queue(name) => match self.queues.get_mut(name) {
+                Some(queue) => {
+                    let depth = queue.depth();
+                    let Some(config) = &queue.config else { return gone(name) };
+                    let full = (depth >= config.messages_max).then_some(config.messages_max);
+                    (&mut queue.window, &mut queue.duplicates, config.durability, full)
+                }
+                None => return gone(name),
+            },
+            Destination::Topic(name) => match self.topics.get_mut(name) {
+                Some(topic) => {
+                    let Some(config) = &topic.config else { return gone(name) };
+                    (&mut topic.window, &mut topic.duplicates, config.durability, None)
+                }
+                None => return gone(name),
+            },
+        };
+        if let Some(known) = known(window, header) {
+            return match known {
+                Ok(place) => {
+                    *duplicates += 1;
+                    Slot::Duplicate(place, durability)
+                }
+                Err(refusal) => Slot::Refused(refusal),
+            };
+        }
+        if let Some(messages_max) = full {
+            return Slot::Refused(Refusal::Depth { messages_max });
+        }
+        if let Some(identity) = header.identity {
+            window.remember(identity, Place::Pending(number));
+        }
+        self.count_pending(&header.destination, 1);
+        Slot::New(number, durability)
+    }
+
+    /// A message that was decided to be new is written now, or was not.
+    pub fn resolve(&mut self, header: &Published, is_written: bool) {
+        self.count_pending(&header.destination, -1);
+        if is_written {
+            return;
+        }
+        let window = match &header.destination {
+            Destination::Queue(name) => self.queues.get_mut(name).map(|queue| &mut queue.window),
+            Destination::Topic(name) => self.topics.get_mut(name).map(|topic| &mut topic.window),
+        };
+        if let (Some(window), Some(identity)) = (window, header.identity) {
+            window.revoke(identity);
+        }
+    }
+
+    fn count_pending(&mut self, destination: &Destination, change: i64) {
+        if let Destination::Queue(name) = destination
+            && let Some(queue) = self.queues.get_mut(name)
+        {
+            queue.pending = queue.pending.saturating_add_signed(change);
+        }
+    }
+
+    /// Decides about a change: the record that makes it, and how many messages it concerns. No record: there is nothing to do.
+    ///
+    /// # Errors
+    /// When what it speaks of is not there, or its lease does not count any more.
+    pub fn decide(&mut self, change: Change, now: Moment) -> Result<(Option<Record>, u64), Refusal> {
+        match change {
+            Change::Settle { group, leases } => {
+                let served = self.served(&group).ok_or_else(|| absent(&group))?;
+                let held: Vec<Position> = leases
+                    .iter()
+                    .filter(|lease| served.deliveries.held(**lease).is_some())
+                    .map(|lease| lease.position)
+                    .collect();
+                if held.len() < leases.len() {
+                    return Err(Refusal::LeaseOver);
+                }
+                let count = held.len() as u64;
+                Ok((Some(Record::Settled { group, positions: held }), count))
+            }
+            Change::End { group, lease, cause, reason } => {
+                let served = self.served(&group).ok_or_else(|| absent(&group))?;
+                served.deliveries.held(lease).ok_or(Refusal::LeaseOver)?;
+                let record = self.ended(&group, lease.position, cause, Some(&reason), now);
+                Ok((record, 1))
+            }
+            Change::Redrive { group, positions } => self.redrive(group, positions),
+            Change::Seek { topic, name, target } => {
+                let held = self.subscribed(&topic, &name)?;
+                let to = held.resolve(target);
+                Ok((Some(Record::Sought { topic, name, to }), 0))
+            }
+            Change::Pause { topic, name, paused } => {
+                self.subscribed(&topic, &name)?;
+                Ok((Some(Record::Paused { topic, name, paused }), 0))
+            }
+        }
+    }
+
+    fn redrive(&self, group: Group, positions: Option<Vec<Position>>) -> Result<(Option<Record>, u64), Refusal> {
+        let dead = self.served(&group).ok_or_else(|| absent(&group))?.deliveries.dead();
+        let positions = match positions {
+            None => dead.keys().copied().take(REDRIVE_MAX).collect(),
+            Some(chosen) => {
+                if let Some(odd) = chosen.iter().find(|position| !dead.contains_key(position)) {
+                    return Err(Refusal::Absent(format!("{group} has no dead letter at position {odd}")));
+                }
+                chosen
+            }
+        };
+        let count = positions.len() as u64;
+        Ok(((count > 0).then_some(Record::Redriven { group, positions }), count))
+    }
+
+    fn subscribed(&self, topic: &Name, name: &Name) -> Result<&crate::topic::Topic, Refusal> {
+        let held = self.topics.get(topic).filter(|topic| topic.subscriptions.contains_key(name));
+        held.ok_or_else(|| absent(&Group::Subscription { topic: topic.clone(), name: name.clone() }))
+    }
+}
+
+fn known(window: &Window, header: &Published) -> Option<Result<Place, Refusal>> {
+    match window.judge(header.identity?) {
+        Verdict::New => None,
+        Verdict::Same(place) => Some(Ok(place)),
+        Verdict::Other => Some(Err(Refusal::Conflict)),
+    }
+}
+
+fn gone(name: &Name) -> Slot {
+    Slot::Refused(Refusal::Absent(format!("no queue or topic is named {name:?} any more")))
+}
+
+fn absent(group: &Group) -> Refusal {
+    Refusal::Absent(format!("there is no {group}"))
+}

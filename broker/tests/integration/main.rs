@@ -1,0 +1,8 @@
+//! The broker through its API, on a disk in memory that crashes, with consumers that are functions.
+
+mod fixture;
+mod grpc;
+mod queues;
+mod recovery;
+mod refusals;
+mod topics;

@@ -1,0 +1,153 @@
+//! Queues over HTTP: leases, attempts, dead letters, duplicates, pushes.
+
+use std::time::Duration;
+
+use http::Request;
+use model::config::{Consumption, Source};
+use runtime::http::full;
+use serde_json::json;
+
+use crate::fixture::{Fixture, name, part, status};
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_sent_leased_and_acknowledged() {
+    let fixture = Fixture::start(part()).await;
+    let (status, receipt) = fixture.publish("queues/work", "1", "", r#"{"n":1}"#).await;
+    assert_eq!((status, &receipt["durability"], &receipt["duplicate"]), (201, &json!("sync"), &json!(false)));
+    let leases = fixture.lease("max=10&wait=2s").await;
+    assert_eq!(leases.len(), 1);
+    let lease = &leases[0];
+    assert_eq!((&lease["attempt"], &lease["position"]), (&json!(1), &receipt["position"]));
+    let event = json!({"specversion": "1.0", "id": "1", "source": "/orders", "type": "order.placed",
+        "datacontenttype": "application/json", "data": {"n": 1}});
+    assert_eq!(lease["event"], event);
+    assert!(fixture.lease("").await.is_empty());
+    assert_eq!(fixture.end(lease, "ack", "").await.0, 200);
+    assert_eq!(fixture.end(lease, "ack", "").await.0, 409);
+    let (status, counts) = fixture.ask("orders", "GET", "/v1/queues/work", "").await;
+    assert_eq!((status, &counts["ready"], &counts["settled"]), (200, &json!(0), &json!(1)));
+    assert_eq!(counts["published"], json!({"service/orders": 1}));
+    assert_eq!(counts["delivered"], json!({"worker": 1}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_waits_for_its_message() {
+    let fixture = Fixture::start(part()).await;
+    let publish = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        fixture.publish("queues/work", "1", "", "1").await
+    };
+    let (leases, _) = tokio::join!(fixture.lease("wait=2s"), publish);
+    assert_eq!(leases.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_acknowledged_in_time_comes_again_until_it_is_dead() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    for attempt in 1..=3 {
+        let leases = fixture.lease("wait=60s&hold=1s").await;
+        assert_eq!(leases[0]["attempt"], attempt);
+    }
+    fixture.until("a dead letter", |status| status["queues"]["work"]["dead"] == 1).await;
+    let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
+    let letter = &dead["dead_letters"][0];
+    assert_eq!((&letter["attempts"], &letter["failed"], &letter["event"]["id"]), (&json!(3), &json!(3), &json!("1")));
+    let (_, redriven) = fixture.ask("worker", "POST", "/v1/queues/work/redrives", "").await;
+    assert_eq!(redriven, json!({"redriven": 1}));
+    assert_eq!(fixture.lease("").await[0]["attempt"], 1, "its attempts are at zero");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nack_says_when_and_a_reject_why() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let lease = fixture.lease("").await.remove(0);
+    assert_eq!(fixture.end(&lease, "nack", r#"{"delay":"90s"}"#).await.0, 200);
+    assert!(fixture.lease("wait=60s").await.is_empty());
+    let lease = fixture.lease("wait=60s").await.remove(0);
+    let (status, _) = fixture.end(&lease, "nack", r#"{"reject":true,"reason":"no such order"}"#).await;
+    assert_eq!(status, 200);
+    let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
+    assert_eq!(dead["dead_letters"][0]["reason"], "rejected by its consumer: no such order");
+    let position = dead["dead_letters"][0]["position"].as_u64().unwrap();
+    let chosen = format!(r#"{{"positions":[{}]}}"#, position + 1);
+    assert_eq!(fixture.ask("worker", "POST", "/v1/queues/work/redrives", &chosen).await.0, 404);
+    let chosen = format!(r#"{{"positions":[{position}]}}"#);
+    assert_eq!(fixture.ask("worker", "POST", "/v1/queues/work/redrives", &chosen).await.0, 200);
+    assert_eq!(fixture.lease("").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_extended() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let lease = fixture.lease("hold=1s").await.remove(0);
+    let (status, _) = fixture.end(&lease, "extend", r#"{"hold":"100s"}"#).await;
+    assert_eq!(status, 200);
+    assert!(fixture.lease("wait=50s").await.is_empty());
+    assert_eq!(fixture.end(&lease, "extend", r#"{"hold":"13h"}"#).await.0, 400);
+    assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_message_is_kept_once_and_another_is_not_taken_for_it() {
+    let fixture = Fixture::start(part()).await;
+    let (_, first) = fixture.publish("queues/work", "1", "", "1").await;
+    let (status, again) = fixture.publish("queues/work", "1", "", "1").await;
+    assert_eq!((status, &again["duplicate"], &again["position"]), (201, &json!(true), &first["position"]));
+    assert_eq!(fixture.publish("queues/work", "1", "", "2").await.0, 409);
+    assert_eq!(fixture.lease("max=10").await.len(), 1);
+    let both = tokio::join!(fixture.publish("queues/work", "2", "", "x"), fixture.publish("queues/work", "2", "", "x"));
+    assert_eq!(both.0.1["position"], both.1.1["position"]);
+    assert_ne!(both.0.1["duplicate"], both.1.1["duplicate"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_is_a_dead_letter() {
+    let fixture = Fixture::start(part()).await;
+    let request = Request::post("http://broker/v1/queues/work/messages")
+        .header("ce-expirytime", "2001-01-01T00:00:00Z")
+        .body(full("x"))
+        .unwrap();
+    assert_eq!(fixture.call("orders", request).await.0, 201);
+    assert!(fixture.lease("").await.is_empty());
+    assert_eq!(fixture.status()["queues"]["work"]["dead"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_says_when_to_come_back() {
+    let mut part = part();
+    part.queues.get_mut(&name("work")).unwrap().messages_max = 2;
+    let fixture = Fixture::start(part).await;
+    for id in ["1", "2"] {
+        assert_eq!(fixture.publish("queues/work", id, "", "1").await.0, 201);
+    }
+    let request = Request::post("http://broker/v1/queues/work/messages").body(full("x")).unwrap();
+    let (status, headers, _) = fixture.call("orders", request).await;
+    assert_eq!((status.as_u16(), headers["retry-after"].to_str().unwrap()), (429, "1"));
+    assert_eq!(fixture.publish("queues/work", "1", "", "1").await.0, 201, "a duplicate takes no room");
+    let lease = fixture.lease("").await.remove(0);
+    fixture.end(&lease, "ack", "").await;
+    assert_eq!(fixture.publish("queues/work", "3", "", "1").await.0, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_is_pushed_with_no_more_at_a_time_than_it_may() {
+    let mut part = part();
+    let consumption =
+        Consumption { source: Source::Queue(name("work")), path: Some("/work".to_owned()), concurrency: 2 };
+    part.consumers.insert(name("worker"), vec![consumption]);
+    let mut fixture = Fixture::start(part).await;
+    fixture.consume(|_| Box::pin(std::future::pending()));
+    for id in 0..5 {
+        fixture.publish("queues/work", &id.to_string(), "", "1").await;
+    }
+    fixture.until("two in flight", |status| status["queues"]["work"]["leased"] == 2).await;
+    assert_eq!(fixture.status()["queues"]["work"]["ready"], 3);
+    fixture.consume(|_| status(200));
+    fixture.until("all settled", |status| status["queues"]["work"]["settled"] == 5).await;
+    let pushed = fixture.pushed.recv().await.unwrap();
+    assert_eq!(pushed.uri, "http://worker/work");
+    assert_eq!(fixture.status()["queues"]["work"]["redelivered"], 2, "the two that were never answered");
+}

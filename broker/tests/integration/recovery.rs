@@ -1,0 +1,109 @@
+//! What is there again after a crash.
+
+use std::io;
+use std::path::Path;
+
+use broker::{Broker, Options};
+use serde_json::json;
+use storage::disk::Disk as _;
+use storage::disk::memory::Operation;
+
+use crate::fixture::{Fixture, name, part, status};
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_is_there_after_a_crash() {
+    for seed in 0..20 {
+        let fixture = Fixture::start(part()).await;
+        fixture.consume(|pushed| status(if pushed.id() == "2" { 400 } else { 200 }));
+        for id in 0..10 {
+            assert_eq!(fixture.publish("queues/work", &id.to_string(), "", "1").await.0, 201);
+        }
+        for id in 0..4 {
+            assert_eq!(fixture.publish("topics/events", &id.to_string(), "", "1").await.0, 201);
+        }
+        let leases = fixture.lease("max=5").await;
+        fixture.end(&leases[0], "ack", "").await;
+        fixture.end(&leases[1], "nack", r#"{"reject":true,"reason":"bad"}"#).await;
+        fixture.end(&leases[2], "nack", r#"{"delay":"1h"}"#).await;
+        fixture
+            .until("pushed", |status| {
+                let mailer = &status["topics"]["events"]["subscriptions"]["mailer"];
+                mailer["settled"] == 3 && mailer["dead"] == 1
+            })
+            .await;
+        let fixture = fixture.crash(seed, part()).await;
+        let after = fixture.status();
+        let (work, mailer) = (&after["queues"]["work"], &after["topics"]["events"]["subscriptions"]["mailer"]);
+        let find = |word: &str| work[word].as_u64().unwrap();
+        assert_eq!((find("ready"), find("delayed"), find("dead")), (7, 1, 1), "seed {seed}: {work}");
+        assert_eq!((&mailer["lag"], &mailer["dead"], &mailer["settled"]), (&json!(0), &json!(1), &json!(3)));
+        // Who has done the work before the crash may say so after it.
+        assert_eq!(fixture.end(&leases[3], "ack", "").await.0, 200);
+        let again = fixture.lease("max=10").await;
+        let tried = again.iter().find(|lease| lease["position"] == leases[4]["position"]).unwrap();
+        assert_eq!(tried["attempt"], 2, "attempts are counted across the crash");
+        let (_, known) = fixture.publish("queues/work", "3", "", "1").await;
+        assert_eq!(known["duplicate"], true, "and so are identities");
+        let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
+        assert_eq!(dead["dead_letters"][0]["reason"], "rejected by its consumer: bad");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_vanished_keeps_its_messages() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let mut without = part();
+    without.queues.remove(&name("work"));
+    fixture.broker.apply(std::sync::Arc::new(without.clone())).unwrap();
+    assert_eq!(fixture.publish("queues/work", "2", "", "1").await.0, 404);
+    let fixture = fixture.crash(1, without).await;
+    assert_eq!(fixture.status()["queues"]["work"]["declared"], false);
+    fixture.broker.apply(std::sync::Arc::new(part())).unwrap();
+    assert_eq!(fixture.lease("").await[0]["event"]["id"], "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_sync_is_the_end_and_is_said() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    fixture.disk.fail(Operation::Sync, 0, io::ErrorKind::Other, true);
+    let (status, problem) = fixture.publish("queues/work", "2", "", "1").await;
+    assert_eq!((status, &problem["title"]), (503, &json!("The engine has failed")));
+    fixture.disk.heal();
+    assert_eq!(fixture.publish("queues/work", "3", "", "1").await.0, 503, "it stays so");
+    assert_eq!(fixture.status()["engine"]["healthy"], false);
+    assert!(fixture.lease("").await.is_empty(), "what cannot be settled is not given out");
+    let fixture = fixture.crash(3, part()).await;
+    assert_eq!(fixture.lease("").await[0]["event"]["id"], "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_log_stops_the_start_and_is_named() {
+    let fixture = Fixture::start(part()).await;
+    for id in 0..10 {
+        fixture.publish("queues/work", &id.to_string(), "", "some data").await;
+    }
+    let Fixture { disk, broker, .. } = fixture;
+    drop(broker);
+    disk.crash(0);
+    let folder = Path::new("/broker/log");
+    let files = disk.list(folder).unwrap();
+    let segment = files.iter().find(|file| file.contains("00001")).unwrap();
+    disk.flip_bit(&folder.join(segment), 200, 3);
+    let (_signal, drain) = runtime::drain::channel();
+    let fixture = Fixture::start(part()).await;
+    let error = Broker::start(Options {
+        mesh: name("shop"),
+        disk: std::sync::Arc::new(disk),
+        dir: folder.into(),
+        place: runtime::lanes::Place::Inline,
+        metrics: runtime::metrics::Metrics::default(),
+        caller: fixture.broker.handler(),
+        drain,
+    })
+    .err()
+    .unwrap()
+    .to_string();
+    assert!(error.contains(segment.as_str()) && error.contains("byte"), "{error}");
+}

@@ -1,0 +1,191 @@
+//! Topics: push delivery, order per key, what answers mean, replay.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::fixture::{Fixture, part, status};
+
+const SUBSCRIPTION: &str = "/v1/topics/events/subscriptions/mailer";
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_pushed_as_a_cloud_event() {
+    let mut fixture = Fixture::start(part()).await;
+    let (status, receipt) = fixture.publish("topics/events", "1", "", r#"{"order":"o-7"}"#).await;
+    assert_eq!(status, 201);
+    let pushed = fixture.pushed.recv().await.unwrap();
+    assert_eq!(pushed.uri, "http://mailer/events");
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "1"),
+        ("ce-source", "/orders"),
+        ("ce-type", "order.placed"),
+        ("ce-partitionkey", "o-7"),
+        ("content-type", "application/json"),
+        ("content-length", "15"),
+        ("meshwork-attempt", "1"),
+    ] {
+        assert_eq!(pushed.header(name), value, "{name}");
+    }
+    assert_eq!(pushed.header("traceparent").len(), 55);
+    assert_eq!(pushed.body, r#"{"order":"o-7"}"#);
+    fixture.until("settled", |status| status["topics"]["events"]["subscriptions"]["mailer"]["lag"] == 0).await;
+    let (_, subscription) = fixture.ask("mailer", "GET", SUBSCRIPTION, "").await;
+    assert_eq!(subscription["position"].as_u64(), receipt["position"].as_u64().map(|position| position + 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_key_one_is_in_flight_and_the_next_comes_when_it_is_settled() {
+    let fixture = Fixture::start(part()).await;
+    let in_flight: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
+    let most = Arc::new(AtomicU32::new(0));
+    let tries = Arc::new(AtomicU32::new(0));
+    let (keys, most_at_once) = (in_flight.clone(), most.clone());
+    fixture.consume(move |pushed| {
+        let (keys, most_at_once, tries) = (keys.clone(), most_at_once.clone(), tries.clone());
+        Box::pin(async move {
+            let key = pushed.header("ce-partitionkey").to_owned();
+            {
+                let mut keys = keys.lock().unwrap();
+                *keys.entry(key.clone()).or_default() += 1;
+                assert_eq!(keys[&key], 1, "two of key {key} at a time");
+                most_at_once.fetch_max(keys.values().sum(), Ordering::Relaxed);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            *keys.lock().unwrap().get_mut(&key).unwrap() -= 1;
+            // Every fourth attempt fails.
+            let fails = tries.fetch_add(1, Ordering::Relaxed) % 4 == 3;
+            (if fails { 500 } else { 200 }, Vec::new(), String::new())
+        })
+    });
+    for id in 0..40 {
+        let (status, _) = fixture.publish("topics/events", &format!("{id:02}"), &format!("key-{}", id % 4), "1").await;
+        assert_eq!(status, 201);
+    }
+    let mut fixture = fixture;
+    fixture.until("lag 0", |status| status["topics"]["events"]["subscriptions"]["mailer"]["lag"] == 0).await;
+    assert_eq!(most.load(Ordering::Relaxed), 4, "keys are delivered beside each other");
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    while let Ok(pushed) = fixture.pushed.try_recv() {
+        let (key, id) = (pushed.header("ce-partitionkey").to_owned(), pushed.id().to_owned());
+        let before = last.insert(key, id.clone());
+        assert!(before.is_none_or(|before| before <= id), "a key's events come in order");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_decides_what_becomes_of_an_event() {
+    let answers: [(u16, &'static str, u32, &str); 4] = [
+        (400, "", 1, "rejected by its consumer: answered 400 Bad Request: no such order"),
+        (422, "", 1, "rejected by its consumer: answered 422 Unprocessable Entity: no such order"),
+        (500, "", 3, "3 of 3 attempts failed: answered 500 Internal Server Error: no such order"),
+        (404, "", 3, "3 of 3 attempts failed: answered 404 Not Found: no such order"),
+    ];
+    for (status, _, attempts, reason) in answers {
+        let fixture = Fixture::start(part()).await;
+        fixture.consume(move |_| Box::pin(async move { (status, Vec::new(), "no such order".to_owned()) }));
+        fixture.publish("topics/events", "1", "k", "1").await;
+        fixture.publish("topics/events", "2", "k", "2").await;
+        fixture.until("dead", |status| status["topics"]["events"]["subscriptions"]["mailer"]["dead"] == 2).await;
+        let (_, dead) = fixture.ask("mailer", "GET", &format!("{SUBSCRIPTION}/dead-letters"), "").await;
+        let letter = &dead["dead_letters"][0];
+        assert_eq!((&letter["attempts"], &letter["reason"]), (&json!(attempts), &json!(reason)));
+        fixture.consume(|_| crate::fixture::status(200));
+        let (_, redriven) = fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/redrives"), "").await;
+        assert_eq!(redriven["redriven"], 2);
+        fixture.until("settled", |status| status["topics"]["events"]["subscriptions"]["mailer"]["settled"] == 2).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_is_not_a_failure_and_is_as_late_as_was_asked() {
+    for (code, header) in [
+        (503, ("retry-after", "100")),
+        (429, ("retry-after", "100")),
+        (403, ("proxy-status", "meshwork; error=http_request_denied")),
+    ] {
+        let mut fixture = Fixture::start(part()).await;
+        fixture.consume(move |_| Box::pin(async move { (code, vec![header], String::new()) }));
+        fixture.publish("topics/events", "1", "", "1").await;
+        let start = tokio::time::Instant::now();
+        // More often than attempts may fail.
+        for attempt in 1..=5 {
+            assert_eq!(fixture.pushed.recv().await.unwrap().header("meshwork-attempt"), attempt.to_string());
+        }
+        if header.0 == "retry-after" {
+            assert!(start.elapsed() >= Duration::from_secs(400), "{:?}", start.elapsed());
+        }
+        fixture.consume(|_| status(204));
+        fixture.until("settled", |status| status["topics"]["events"]["subscriptions"]["mailer"]["settled"] == 1).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_is_a_failure() {
+    let fixture = Fixture::start(part()).await;
+    fixture.consume(|_| Box::pin(std::future::pending()));
+    fixture.publish("topics/events", "1", "", "1").await;
+    fixture.until("dead", |status| status["topics"]["events"]["subscriptions"]["mailer"]["dead"] == 1).await;
+    let (_, dead) = fixture.ask("mailer", "GET", &format!("{SUBSCRIPTION}/dead-letters"), "").await;
+    assert_eq!(dead["dead_letters"][0]["reason"], "3 of 3 attempts failed: no answer within 30s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_paused_and_replayed() {
+    let mut fixture = Fixture::start(part()).await;
+    let (_, paused) = fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":true}"#).await;
+    assert_eq!(paused["paused"], true);
+    let mut positions = Vec::new();
+    for id in ["1", "2", "3"] {
+        positions.push(fixture.publish("topics/events", id, "", id).await.1["position"].as_u64().unwrap());
+    }
+    assert_eq!(fixture.status()["topics"]["events"]["subscriptions"]["mailer"]["lag"], 3);
+    assert!(fixture.pushed.try_recv().is_err());
+    fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":false}"#).await;
+    let settled = |count: u64| {
+        move |status: &serde_json::Value| status["topics"]["events"]["subscriptions"]["mailer"]["settled"] == count
+    };
+    fixture.until("settled", settled(3)).await;
+    for (body, replayed) in [
+        (r#"{"to":"earliest"}"#.to_owned(), vec!["1", "2", "3"]),
+        (format!(r#"{{"position":{}}}"#, positions[1]), vec!["2", "3"]),
+        (r#"{"time_ms":0}"#.to_owned(), vec!["1", "2", "3"]),
+        (r#"{"to":"latest"}"#.to_owned(), vec![]),
+    ] {
+        while fixture.pushed.try_recv().is_ok() {}
+        let before = fixture.status()["topics"]["events"]["subscriptions"]["mailer"]["settled"].as_u64().unwrap();
+        let (status, answer) = fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/seek"), &body).await;
+        assert_eq!(status, 200, "{answer}");
+        fixture.until("settled", settled(before + replayed.len() as u64)).await;
+        let mut ids = Vec::new();
+        while let Ok(pushed) = fixture.pushed.try_recv() {
+            ids.push(pushed.id().to_owned());
+        }
+        ids.sort();
+        assert_eq!(ids, replayed, "{body}");
+    }
+    let (_, page) = fixture.ask("mailer", "GET", "/v1/topics/events/messages?max=2", "").await;
+    assert_eq!((page["events"].as_array().unwrap().len(), page["events"][1]["event"]["id"].as_str()), (2, Some("2")));
+    let path = format!("/v1/topics/events/messages?from={}", page["next"]);
+    let (_, page) = fixture.ask("mailer", "GET", &path, "").await;
+    assert_eq!(page["events"][0]["event"]["data"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_counted_can_be_read() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("topics/events", "1", "", "1").await;
+    fixture.until("settled", |status| status["topics"]["events"]["subscriptions"]["mailer"]["settled"] == 1).await;
+    let text = fixture.metrics.encode();
+    for line in [
+        r#"meshwork_broker_published_messages_total{destination="events"} 1"#,
+        r#"meshwork_broker_settled_messages_total{destination="events",subscription="mailer"} 1"#,
+        r#"meshwork_broker_lag_messages{destination="events",subscription="mailer"} 0"#,
+        "meshwork_broker_commit_seconds_count",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
