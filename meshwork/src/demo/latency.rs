@@ -40,7 +40,9 @@ impl Latency {
     #[must_use]
     pub fn of(took: impl IntoIterator<Item = Duration>) -> Option<Self> {
         const SIGNIFICANT_DIGITS: u8 = 3;
-        let mut histogram = Histogram::<u64>::new(SIGNIFICANT_DIGITS).ok()?;
+        /// An hour in microseconds; nothing here takes so long.
+        const HIGHEST_US: u64 = 3_600_000_000;
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, HIGHEST_US, SIGNIFICANT_DIGITS).ok()?;
         for one in took {
             histogram.saturating_record(u64::try_from(one.as_micros()).unwrap_or(u64::MAX));
         }
