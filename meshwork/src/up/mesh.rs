@@ -72,7 +72,7 @@ pub enum Error {
     #[error("an instance has no name: {0}")]
     Name(#[from] model::name::Error),
     /// The mesh's folder cannot be used, most often because another process has it.
-    #[error("cannot use the folder {}: {error}", folder.display())]
+    #[error("cannot use the folder {}: {error}; `--data` names another", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,

@@ -1,0 +1,11 @@
+//! The program as its users meet it: whole processes, real sockets on ports that were free, data in folders that go away.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside of the mesh's doors, like the applications and clients that they play"
+)]
+
+mod application;
+mod command_line;
+mod process;
+mod up;

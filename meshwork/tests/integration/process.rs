@@ -1,0 +1,179 @@
+//! Processes of the tests: `meshwork` with its output, what it has started, and waits with a bound.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take; a loaded machine is slow.
+pub const BOUND: Duration = Duration::from_secs(90);
+
+/// `meshwork` with these arguments, to its end.
+pub fn meshwork(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshwork"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("NO_COLOR");
+    command
+}
+
+/// A `meshwork up` that tells its events; it is killed with the test.
+pub struct Up {
+    child: Child,
+    events: mpsc::Receiver<Value>,
+    stderr: Option<std::thread::JoinHandle<String>>,
+}
+
+impl Up {
+    /// Runs the mesh file `text` in `folder`.
+    pub fn start(folder: &Path, text: &str) -> Self {
+        let file = folder.join("mesh.yaml");
+        std::fs::write(&file, text).unwrap();
+        let arguments = ["up", file.to_str().unwrap(), "--format", "json", "--data", folder.to_str().unwrap()];
+        let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, events) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stderr = child.stderr.take().unwrap();
+        let stderr = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { child, events, stderr: Some(stderr) }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the instance is in the state.
+    pub fn wait_for(&self, instance: &str, state: &str) {
+        let end = Instant::now() + BOUND;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).unwrap_or_else(|_| panic!("{instance} never was {state}"));
+            if event["instance"] == instance && event["state"] == state {
+                return;
+            }
+        }
+    }
+
+    /// Sends a signal by name, such as `INT`.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for its end; gives its exit status and what it wrote to standard error.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let end = Instant::now() + BOUND;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < end, "`up` did not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        (status, self.stderr.take().unwrap().join().unwrap())
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+/// What `meshwork status` says of what runs in `folder`.
+pub fn status(folder: &Path) -> Value {
+    let output = meshwork(&["status", "--format", "json", "--data", folder.to_str().unwrap()]);
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].take()
+}
+
+/// One instance of it.
+pub fn instance(folder: &Path, name: &str) -> Value {
+    let status = status(folder);
+    let found = status["instances"].as_array().unwrap().iter().find(|instance| instance["instance"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {status}")).clone()
+}
+
+/// Where the gateway listens.
+pub fn gateway(folder: &Path) -> SocketAddr {
+    eventually("the gateway tells where it listens", || {
+        instance(folder, "gateway-public")["addresses"]["gateway"].as_str().map(|address| address.parse().unwrap())
+    })
+}
+
+/// The status line and the body of a GET.
+pub fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(BOUND)).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.lines().next()?.to_owned(), body.to_owned()))
+}
+
+/// Asks again and again until there is something, at most [`BOUND`].
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + BOUND;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The processes below `root`, itself too.
+pub fn family(root: u32) -> Vec<u32> {
+    let all: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|id| Some((id, parent(id)?)))
+        .collect();
+    let mut family = vec![root];
+    let mut at = 0;
+    while at < family.len() {
+        let above = family[at];
+        family.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(id, _)| *id));
+        at += 1;
+    }
+    family
+}
+
+/// Waits until none of them lives.
+pub fn all_gone(processes: &[u32]) {
+    eventually(&format!("none of {processes:?} lives"), || {
+        processes.iter().all(|id| parent(*id).is_none()).then_some(())
+    });
+}
+
+/// The parent of a process that lives (proc(5)).
+fn parent(id: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    (fields.next()? != "Z").then(|| fields.next()?.parse().ok())?
+}

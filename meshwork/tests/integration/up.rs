@@ -1,0 +1,121 @@
+//! `meshwork up`: whole meshes of processes, from their start to their end.
+
+use std::net::TcpListener;
+
+use crate::application;
+use crate::process::{Up, all_gone, eventually, family, gateway, get, instance, signal};
+
+/// `front` calls `back`; a gateway lets clients in to `front`.
+fn mesh(back: &str) -> String {
+    let command = application::command();
+    format!(
+        "mesh: tests\n\
+         services:\n  \
+           front: {{protocol: http, command: '{command}', health: {{path: /}}, calls: [back]}}\n  \
+           back: {{protocol: http, command: '{command}', health: {{path: /}}{back}}}\n\
+         gateways:\n  \
+           public: {{listen: '127.0.0.1:0', backends: [{{service: front}}]}}\n"
+    )
+}
+
+#[test]
+fn a_mesh_carries_requests_and_leaves_no_process_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(", instances: 2, env: {CHILD: '1'}"));
+    up.wait_for("gateway-public", "ready");
+    let (status, body) = get(gateway(folder.path()), "/call/back").unwrap();
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(body.starts_with("process "), "{body}");
+    let all = family(up.pid());
+    // Itself, the control plane, the gateway, three sidecars, three applications, two children of applications.
+    assert!(all.len() >= 11, "{all:?}");
+    up.signal("INT");
+    let (status, stderr) = up.end();
+    assert!(status.success(), "{status}: {stderr}");
+    all_gone(&all);
+}
+
+#[test]
+fn what_ends_by_itself_is_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(""));
+    up.wait_for("gateway-public", "ready");
+    let address = gateway(folder.path());
+    let (_, before) = get(address, "/call/back").unwrap();
+    let sidecar = instance(folder.path(), "back-0")["pid"].as_u64().unwrap();
+    signal(u32::try_from(sidecar).unwrap(), "KILL");
+    up.wait_for("back-0", "restarting");
+    up.wait_for("back-0", "ready");
+    let after = eventually("the new instance answers", || {
+        get(address, "/call/back").map(|(_, body)| body).filter(|body| body.starts_with("process ") && *body != before)
+    });
+    assert_ne!(before, after);
+}
+
+#[test]
+fn an_application_that_does_not_come_up_is_named_with_its_last_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(", env: {FAIL: '1'}"));
+    up.wait_for("control-plane", "ready");
+    let all = family(up.pid());
+    let (status, stderr) = up.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("`back-0` did not come up: it ended with exit code 3"), "{stderr}");
+    assert!(stderr.contains("the cupboard is bare"), "{stderr}");
+    all_gone(&all);
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_setting_that_moves_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let (status, stderr) = Up::start(folder.path(), &mesh(&format!(", port: {port}"))).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains(&format!("127.0.0.1:{port} is in use")), "{stderr}");
+    assert!(stderr.contains("move it with `services.back.port` in the mesh file"), "{stderr}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "mesh: tests\nservices: {a: {protocol: http, command: no-such-program --now}}\n";
+    let (status, stderr) = Up::start(folder.path(), text).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("`a-0` cannot be started: there is no program `no-such-program`"), "{stderr}");
+}
+
+#[test]
+fn a_mesh_file_with_mistakes_starts_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "mesh: tests\nservices: {a: {protocol: http, cals: [b], calls: [b]}}\n";
+    let (status, stderr) = Up::start(folder.path(), text).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        stderr.contains("cals") && stderr.contains("did you mean `calls`?") && stderr.contains("2 errors"),
+        "{stderr}"
+    );
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn two_meshes_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Up::start(folder.path(), &mesh(""));
+    first.wait_for("control-plane", "ready");
+    let (status, stderr) = Up::start(folder.path(), &mesh("")).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("cannot use the folder") && stderr.contains("--data"), "{stderr}");
+}
+
+#[test]
+fn up_that_is_killed_leaves_no_process_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(""));
+    up.wait_for("gateway-public", "ready");
+    let all = family(up.pid());
+    up.signal("KILL");
+    let (status, _) = up.end();
+    assert!(!status.success());
+    all_gone(&all);
+}
