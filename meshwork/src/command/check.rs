@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         Ok(checked) => &checked.warnings,
         Err(findings) => findings,
     };
-    let good = outcome.is_ok() && !(arguments.strict && !findings.is_empty());
+    let good = outcome.is_ok() && (findings.is_empty() || !arguments.strict);
     match arguments.format {
         Format::Text => {
             anstream::print!("{}", file.render(findings, terminal::colours_out()));
