@@ -1,4 +1,4 @@
-//! What a seed decides: how many orders are placed, and which faults come when.
+//! What a seed decides: how fast orders are placed, and which faults come when.
 
 use std::time::Duration;
 
@@ -13,18 +13,22 @@ pub const KEYS: u32 = 4;
 
 /// Faults begin when the mesh carries traffic and have all ended by the end of this window.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
-const FAULTS_WINDOW: Duration = Duration::from_secs(12);
+const FAULTS_WINDOW: Duration = Duration::from_secs(9);
 const FAULTS_MAX: u32 = 6;
+/// A run without faults is not over at once.
+const PLACING_MIN: Duration = Duration::from_secs(6);
+/// Orders are placed for this much longer than the last fault lasts.
+const PLACING_AFTER: Duration = Duration::from_secs(1);
 /// The longest that one fault lasts.
-const FAULT_MAX: Duration = Duration::from_secs(5);
+const FAULT_MAX: Duration = Duration::from_secs(4);
 
 /// What one run does.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
-    /// Orders for each key.
-    pub orders_per_key: u32,
     /// From one order of a key to the next.
     pub pause: Duration,
+    /// Until when orders are placed: a little longer than the last fault lasts.
+    pub placing_until: Duration,
     /// In the order in which they begin.
     pub faults: Vec<Fault>,
 }
@@ -59,17 +63,13 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut faults: Vec<Fault> = (0..random.u32(0..=FAULTS_MAX)).map(|_| draw_fault(&mut random)).collect();
         faults.sort_by_key(|fault| fault.begins);
+        let faults = without_overlapping_crashes(faults);
+        let healed = faults.iter().map(|fault| fault.ends).max().unwrap_or_default();
         Self {
-            orders_per_key: random.u32(5..=15),
-            pause: Duration::from_millis(random.u64(50..=800)),
-            faults: without_overlapping_crashes(faults),
+            pause: Duration::from_millis(random.u64(150..=900)),
+            placing_until: healed.max(PLACING_MIN) + PLACING_AFTER,
+            faults,
         }
-    }
-
-    /// When the last fault has ended.
-    #[must_use]
-    pub fn healed(&self) -> Duration {
-        self.faults.iter().map(|fault| fault.ends).max().unwrap_or_default()
     }
 }
 
@@ -110,7 +110,8 @@ mod tests {
             let plan = Plan::draw(seed);
             assert_eq!(format!("{plan:?}"), format!("{:?}", Plan::draw(seed)));
             assert!(plan.faults.iter().all(|f| f.begins >= FAULTS_FROM && f.ends > f.begins));
-            assert!(plan.healed() <= FAULTS_FROM + FAULTS_WINDOW + FAULT_MAX);
+            assert!(plan.faults.iter().all(|f| f.ends < plan.placing_until));
+            assert!(plan.placing_until <= FAULTS_FROM + FAULTS_WINDOW + FAULT_MAX + PLACING_AFTER);
         }
         let kinds: std::collections::BTreeSet<_> =
             (0..200).flat_map(|s| Plan::draw(s).faults).map(|f| format!("{:?}", f.kind)[..4].to_owned()).collect();

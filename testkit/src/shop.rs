@@ -132,7 +132,10 @@ pub async fn client(plan: Plan, gateway: SocketAddr, history: History, patience:
 }
 
 async fn place(plan: Plan, key: u32, gateway: SocketAddr, history: History) {
-    for number in 0..plan.orders_per_key {
+    for number in 0.. {
+        if turmoil::sim_elapsed().unwrap_or_default() > plan.placing_until {
+            break;
+        }
         let order = format!("{key}-{number}");
         for _ in 0..TRIES_MAX {
             if ask(&order, key, gateway, &history).await {
