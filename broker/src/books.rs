@@ -24,6 +24,8 @@ use crate::topic::Topic;
 /// Why a message that nobody got in time is a dead letter.
 const EXPIRED: &str = "its expirytime passed before it was delivered";
 
+/// How many records may wait in the journal before nothing more is given out.
+const JOURNAL_MAX: usize = 100_000;
 /// How much one sweep drops at most of one destination, so that a wall clock that jumps forward leaves time to notice.
 const EXPIRED_PER_SWEEP_MAX: usize = 10_000;
 /// How long dead letters are kept where nothing else is declared: those of subscriptions, and of queues that are gone.
@@ -136,6 +138,18 @@ impl Books {
         }
     }
 
+    /// Where in the log a message of a group stands now, settled or not.
+    #[must_use]
+    pub fn place_of(&self, group: &Group, position: Position) -> Option<Position> {
+        let deliveries = &self.served(group)?.deliveries;
+        let held = deliveries.messages().get(&position).map(|message| message.index.at);
+        let event = || match group {
+            Group::Subscription { topic, .. } => self.topics.get(topic)?.get(position).map(|index| index.at),
+            Group::Queue(_) => None,
+        };
+        held.or_else(|| deliveries.dead().get(&position).map(|dead| dead.index.at)).or_else(event)
+    }
+
     /// How a group delivers.
     #[must_use]
     pub fn delivery(&self, group: &Group) -> Delivery {
@@ -170,6 +184,10 @@ impl Books {
         hold: Option<Duration>,
         now: Moment,
     ) -> Vec<Given> {
+        if self.journal.len() >= JOURNAL_MAX {
+            // The log takes nothing just now, so what would be given out could not be written down.
+            return Vec::new();
+        }
         if let Group::Subscription { topic, name } = group
             && let Some(topic) = self.topics.get_mut(topic)
         {

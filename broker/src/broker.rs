@@ -12,17 +12,16 @@ use runtime::lanes::{self, Place};
 use runtime::metrics::Metrics;
 use storage::disk::Disk;
 
-use crate::books::Books;
 use crate::committer::{BATCH_MAX, Committer, WAITING_MAX};
 use crate::core::Core;
 use crate::engine::Engine;
-use crate::engine::embedded::{Embedded, Kept, Opened};
 use crate::ledger::{Ledger, lock};
 use crate::metrics::{EngineMetrics, MessageMetrics};
 use crate::moment::Clock;
 use crate::payloads::Payloads;
 use crate::push::Pushes;
-use crate::record::{self, Record};
+use crate::record;
+use crate::recovery;
 use crate::status::Status;
 use crate::verdict::Command;
 use crate::{serve, timer};
@@ -78,7 +77,7 @@ impl Broker {
     /// When the log cannot be opened or read, or there is no thread for the disk's work.
     pub fn start(options: Options) -> Result<Self, Error> {
         let clock = Clock::start();
-        let (books, engine) = recover(&options, clock)?;
+        let (books, engine) = recovery::open(&options, clock)?;
         let metrics = EngineMetrics::register(&options.metrics);
         let ledger = Arc::new(Ledger::new(books, clock, &engine, metrics));
         let messages = MessageMetrics(ledger.clone());
@@ -116,32 +115,5 @@ impl Broker {
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(&self.core.ledger)
-    }
-}
-
-fn recover(options: &Options, clock: Clock) -> Result<(Books, Embedded), Error> {
-    let mut books = Books::new(runtime::random::seed());
-    let now = clock.now();
-    let mut odd = None;
-    let mut visit = |position: Position, bytes: &[u8]| match Record::read(bytes) {
-        Ok((record, _)) => books.apply(position, u32::try_from(bytes.len()).unwrap_or(u32::MAX), &record, now),
-        Err(source) => {
-            odd.get_or_insert(Error::Record { position, source });
-        }
-    };
-    let Opened { engine, recovery } =
-        Embedded::open(options.disk.clone(), &options.dir, kept(options.place), &mut visit)?;
-    if let Some(error) = odd {
-        return Err(error);
-    }
-    tracing::info!(dir = %options.dir.display(), records = recovery.records, torn_bytes = recovery.torn_bytes, "the broker's log was read");
-    Ok((books, engine))
-}
-
-/// In the simulation the disk is memory, and a segment that no run fills would only make each run slow.
-fn kept(place: Place) -> Kept {
-    match place {
-        Place::Thread => Kept::default(),
-        Place::Inline => Kept { segment_bytes: 1 << 20, reserve_bytes: 64 << 10 },
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::books::Books;
+use crate::compaction::Compaction;
 use crate::dedup::Place;
 use crate::engine::{Engine, Error, Room};
 use crate::ledger::{Ledger, lock};
@@ -31,6 +32,7 @@ pub struct Committer {
     engine: Box<dyn Engine>,
     ledger: Arc<Ledger>,
     batch: Batch,
+    compaction: Compaction,
 }
 
 /// What is being written.
@@ -75,7 +77,7 @@ impl Committer {
     /// A committer on an engine and the books that were read from it.
     #[must_use]
     pub fn new(engine: Box<dyn Engine>, ledger: Arc<Ledger>) -> Self {
-        Self { engine, ledger, batch: Batch::default() }
+        Self { engine, ledger, batch: Batch::default(), compaction: Compaction::default() }
     }
 
     /// Takes commands from decision to answer.
@@ -94,6 +96,7 @@ impl Committer {
         self.write();
         self.apply(now);
         self.answer();
+        self.compact();
         self.ledger.note_usage(&*self.engine);
     }
 
@@ -118,7 +121,7 @@ impl Committer {
     fn apply(&mut self, now: Moment) {
         let mut books = lock(&self.ledger.books);
         let mut cache = lock(&self.ledger.cache);
-        let mut changed = false;
+        let mut has_delay = false;
         for planned in &mut self.batch.records {
             let bytes = u32::try_from(planned.bytes.len()).unwrap_or(u32::MAX);
             match (&planned.effect, &planned.written) {
@@ -130,7 +133,7 @@ impl Committer {
                     }
                 }
                 (Effect::Change(record), Ok(at)) => {
-                    changed = true;
+                    has_delay |= matches!(record, Record::Again { .. });
                     books.apply(*at, bytes, record, now);
                 }
                 // What the books say already and the log does not: once more with the next batch.
@@ -138,8 +141,22 @@ impl Committer {
                 (Effect::Change(_), Err(_)) | (Effect::Journal(_), _) => {}
             }
         }
-        if changed {
+        if has_delay {
             self.ledger.timer.notify_one();
+        }
+    }
+
+    fn compact(&mut self) {
+        if self.ledger.failure().is_some() {
+            return;
+        }
+        match self.compaction.run(&mut *self.engine, &self.ledger) {
+            Ok(()) => {}
+            Err(Error::Full(why)) => tracing::warn!(why, "the log could not be compacted for want of room"),
+            Err(error) => {
+                tracing::error!(%error, "the engine has failed while the log was compacted");
+                self.ledger.fail(error.to_string());
+            }
         }
     }
 

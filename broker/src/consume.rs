@@ -136,7 +136,7 @@ pub async fn lease(
     let expires_ms = runtime::clock::wall_ms().saturating_add(millis(hold));
     let mut leases = Vec::with_capacity(given.len());
     for one in given {
-        match core.payloads.event(one.message.index.at).await {
+        match core.event(&group, one.lease.position, one.message.index.at).await {
             Ok(event) => leases.push(Leased { lease: one.lease, expires_ms, event }),
             Err(refusal) => {
                 tracing::error!(%group, position = %one.lease.position, %refusal, "a message cannot be read");
@@ -236,7 +236,7 @@ pub async fn dead_letters(core: &Core, group: &Group, after: Position, max: usiz
     };
     let mut letters = Vec::with_capacity(found.len());
     for (position, dead) in found {
-        let event = core.payloads.event(dead.index.at).await?;
+        let event = core.event(group, position, dead.index.at).await?;
         letters.push(DeadLetter {
             position,
             reason: dead.reason,
@@ -307,7 +307,20 @@ pub async fn read(
     };
     let mut events = Vec::with_capacity(found.len());
     for (position, at) in found {
-        events.push((position, core.payloads.event(at).await?));
+        let read = match core.payloads.event(at).await {
+            Ok(event) => Ok(event),
+            // It may have been carried elsewhere, or dropped by now.
+            Err(refusal) => {
+                let now_at =
+                    lock(&core.ledger.books).topics.get(topic).and_then(|topic| topic.get(position)).map(|i| i.at);
+                match now_at {
+                    Some(now_at) if now_at != at => core.payloads.event(now_at).await,
+                    Some(_) => Err(refusal),
+                    None => continue,
+                }
+            }
+        };
+        events.push((position, read?));
     }
     let next = events.last().map_or(from, |(position, _)| Position(position.0 + 1));
     Ok((events, next))

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use api::broker::Event;
 use arc_swap::ArcSwapOption;
 use model::config::Durability;
 use model::name::Name;
+use model::position::Position;
 use model::snapshot::BrokerPart;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -120,6 +122,22 @@ impl Core {
             self.ledger.timer.notify_one();
         }
         given
+    }
+
+    /// The event of a message. It may have been carried elsewhere in the log since its place was looked up; then it is looked up again.
+    ///
+    /// # Errors
+    /// When the engine cannot read it.
+    pub async fn event(&self, group: &Group, position: Position, at: Position) -> Result<Event, Refusal> {
+        let read = self.payloads.event(at).await;
+        if read.is_ok() {
+            return read;
+        }
+        let now_at = lock(&self.ledger.books).place_of(group, position);
+        match now_at.filter(|now_at| *now_at != at) {
+            Some(now_at) => self.payloads.event(now_at).await,
+            None => read,
+        }
     }
 
     /// Lets the committer write the journal.

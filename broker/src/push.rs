@@ -112,7 +112,9 @@ impl Push {
             }
             if let Some(Settings { path, concurrency }) = now.filter(|_| !is_ending) {
                 let room = concurrency.saturating_sub(in_flight.len());
-                for given in self.core.take(&self.group, &self.consumer, room, None) {
+                let given =
+                    if room == 0 { Vec::new() } else { self.core.take(&self.group, &self.consumer, room, None) };
+                for given in given {
                     in_flight.push(self.deliver(path.clone(), given));
                 }
             }

@@ -15,7 +15,7 @@ use policy::schedule::Attempts;
 pub(crate) use read::Cursor;
 pub use read::Error;
 pub use write::published;
-pub(crate) use write::{put_attempts, put_number, put_option, put_text};
+pub(crate) use write::{put_attempts, put_identity, put_number, put_option, put_subject, put_text};
 
 /// Something that has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -171,6 +171,12 @@ impl Topic {
         self.events.range(number.min(self.events.len())..)
     }
 
+    /// The event at a position.
+    #[must_use]
+    pub fn get(&self, position: Position) -> Option<&Index> {
+        self.find(position).and_then(|number| self.events.get(number)).map(|(_, index)| index)
+    }
+
     /// All events.
     #[must_use]
     pub const fn events(&self) -> &VecDeque<(Position, Index)> {

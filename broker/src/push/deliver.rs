@@ -43,7 +43,7 @@ struct Outcome {
 impl Push {
     /// Delivers one message once and has the outcome written down.
     pub(super) async fn deliver(&self, path: String, given: Given) {
-        let outcome = match self.core.payloads.event(given.message.index.at).await {
+        let outcome = match self.core.event(&self.group, given.lease.position, given.message.index.at).await {
             Ok(event) => self.attempt(&path, given, &event).await,
             Err(refusal) => failed(refusal.to_string()),
         };

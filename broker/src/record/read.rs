@@ -136,7 +136,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn subject(&mut self) -> Result<Subject, Error> {
+    pub fn subject(&mut self) -> Result<Subject, Error> {
         match self.byte()? {
             0 => Ok(Subject::Service(self.name()?)),
             1 => Ok(Subject::Gateway(self.name()?)),

@@ -73,3 +73,17 @@ fn a_record_that_is_cut_is_refused() {
     }
     assert_eq!(Record::read(&[99]), Err(Error::Tag(99)));
 }
+
+/// What version 1 has written must be read by every later one.
+#[test]
+fn records_of_version_1_are_read() {
+    let lines: Vec<&str> = include_str!("records-1.hex").lines().collect();
+    let records = every_record();
+    assert_eq!(lines.len(), records.len());
+    for (line, record) in lines.into_iter().zip(records) {
+        let byte = |index: usize| u8::from_str_radix(&line[index..index + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..line.len()).step_by(2).map(byte).collect();
+        assert_eq!(Record::read(&bytes), Ok((record.clone(), &[][..])), "{line}");
+        assert_eq!(record.write(), bytes, "a changed layout needs a new tag: {record:?}");
+    }
+}

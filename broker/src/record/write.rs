@@ -3,10 +3,11 @@
 
 use api::broker::Event;
 use bytes::Bytes;
+use model::identity::Subject;
 use model::position::Position;
 use policy::schedule::Attempts;
 
-use super::{Destination, Group, Published, Record};
+use super::{Destination, Group, Identity, Published, Record};
 
 pub(super) const PUBLISHED: u8 = 1;
 pub(super) const CARRIED: u8 = 2;
@@ -112,7 +113,7 @@ fn put_positions(to: &mut Vec<u8>, tag: u8, group: &Group, positions: &[Position
     }
 }
 
-pub(crate) fn put_published(to: &mut Vec<u8>, published: &Published) {
+fn put_published(to: &mut Vec<u8>, published: &Published) {
     let (kind, name) = match &published.destination {
         Destination::Queue(name) => (0, name),
         Destination::Topic(name) => (1, name),
@@ -127,14 +128,17 @@ pub(crate) fn put_published(to: &mut Vec<u8>, published: &Published) {
         None => to.push(0),
         Some(identity) => {
             to.push(1);
-            to.extend_from_slice(&identity.id.to_le_bytes());
-            to.extend_from_slice(&identity.check.to_le_bytes());
+            put_identity(to, *identity);
         }
     }
 }
 
-fn put_subject(to: &mut Vec<u8>, subject: &model::identity::Subject) {
-    use model::identity::Subject;
+pub(crate) fn put_identity(to: &mut Vec<u8>, identity: Identity) {
+    to.extend_from_slice(&identity.id.to_le_bytes());
+    to.extend_from_slice(&identity.check.to_le_bytes());
+}
+
+pub(crate) fn put_subject(to: &mut Vec<u8>, subject: &Subject) {
     // Not by its text: that would be formatted for each message.
     match subject {
         Subject::Service(name) => {
@@ -150,7 +154,7 @@ fn put_subject(to: &mut Vec<u8>, subject: &model::identity::Subject) {
     }
 }
 
-pub(crate) fn put_group(to: &mut Vec<u8>, group: &Group) {
+fn put_group(to: &mut Vec<u8>, group: &Group) {
     match group {
         Group::Queue(name) => {
             to.push(0);

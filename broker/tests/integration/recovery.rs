@@ -107,3 +107,43 @@ async fn a_damaged_log_stops_the_start_and_is_named() {
     .to_string();
     assert!(error.contains(segment.as_str()) && error.contains("byte"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_log_does_not_grow_for_ever_and_keeps_what_is_of_use() {
+    for seed in 0..5 {
+        let fixture = Fixture::start(part()).await;
+        let data = format!("\"{}\"", "x".repeat(60_000));
+        fixture.publish("queues/work", "rejected", "", &data).await;
+        let lease = fixture.lease("").await.remove(0);
+        fixture.end(&lease, "nack", r#"{"reject":true}"#).await;
+        fixture.publish("queues/work", "waits", "", &data).await;
+        let waits = fixture.lease("").await.remove(0);
+        fixture.end(&waits, "nack", r#"{"delay":"3m"}"#).await;
+        // Half a segment of events that stay, and 20 segments of messages that go.
+        for id in 0..8 {
+            fixture.publish("topics/events", &id.to_string(), "k", &data).await;
+        }
+        for id in 0..340 {
+            fixture.publish("queues/work", &id.to_string(), "", &data).await;
+            let lease = fixture.lease("").await.remove(0);
+            assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
+        }
+        let bytes = fixture.status()["engine"]["bytes"].as_u64().unwrap();
+        assert!(bytes < 6 << 20, "{bytes}");
+        assert!(fixture.status()["engine"]["segments"][0]["first"].as_u64().unwrap() > 20);
+        let before = fixture.status();
+        let fixture = fixture.crash(seed, part()).await;
+        for name in ["queues", "topics"] {
+            assert_eq!(fixture.status()[name], before[name], "seed {seed}");
+        }
+        let (_, page) = fixture.ask("mailer", "GET", "/v1/topics/events/messages", "").await;
+        assert_eq!(page["events"].as_array().unwrap().len(), 8);
+        let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
+        assert_eq!(dead["dead_letters"][0]["event"]["id"], "rejected");
+        let (_, known) = fixture.publish("queues/work", "0", "", &data).await;
+        assert_eq!(known["duplicate"], true, "the window is older than the log");
+        tokio::time::sleep(std::time::Duration::from_secs(240)).await;
+        let lease = fixture.lease("wait=1s").await.remove(0);
+        assert_eq!((&lease["event"]["id"], &lease["position"]), (&json!("waits"), &waits["position"]));
+    }
+}

@@ -1,0 +1,230 @@
+//! Checkpoints: all that the books say, as bytes, so that the records before can go. Payloads are not in it; they stay where they are
+//! in the log, or are carried behind the cut by [`crate::compaction`].
+//!
+//! Layout, version 1, in the numbers and texts of [`crate::record`]: queues, then topics, each with its counts, its window, its messages and its
+//! dead letters. Leases are not kept: at a start, what was leased is ready.
+
+use model::identity::Subject;
+use model::name::Name;
+
+use crate::books::Books;
+use crate::dedup::{Place, Window};
+use crate::deliveries::{Dead, Deliveries, Index, State};
+use crate::moment::Moment;
+use crate::queue::{Queue, Served, Tally};
+use crate::record::{Cursor, Error, put_attempts, put_identity, put_number, put_option, put_subject, put_text};
+use crate::topic::{Subscription, Topic};
+
+const VERSION: u64 = 1;
+
+/// Writes all that the books say.
+#[must_use]
+pub fn write(books: &Books, now: Moment) -> Vec<u8> {
+    let mut to = Vec::new();
+    put_number(&mut to, VERSION);
+    put_number(&mut to, books.queues.len() as u64);
+    for (name, queue) in &books.queues {
+        put_text(&mut to, name.as_str());
+        put_accepted(&mut to, &queue.published, queue.duplicates, &queue.window);
+        put_served(&mut to, &queue.served, now);
+    }
+    put_number(&mut to, books.topics.len() as u64);
+    for (name, topic) in &books.topics {
+        put_text(&mut to, name.as_str());
+        put_accepted(&mut to, &topic.published, topic.duplicates, &topic.window);
+        put_number(&mut to, topic.events().len() as u64);
+        for (position, index) in topic.events() {
+            put_number(&mut to, position.0);
+            put_index(&mut to, index);
+        }
+        put_number(&mut to, topic.subscriptions.len() as u64);
+        for (name, subscription) in &topic.subscriptions {
+            put_text(&mut to, name.as_str());
+            put_number(&mut to, topic.position_of(subscription.cursor).0);
+            put_number(&mut to, u64::from(subscription.paused));
+            put_number(&mut to, subscription.missed);
+            put_served(&mut to, &subscription.served, now);
+        }
+    }
+    to
+}
+
+fn put_accepted(
+    to: &mut Vec<u8>,
+    published: &std::collections::BTreeMap<Subject, u64>,
+    duplicates: u64,
+    window: &Window,
+) {
+    put_number(to, published.len() as u64);
+    for (subject, count) in published {
+        put_subject(to, subject);
+        put_number(to, *count);
+    }
+    put_number(to, duplicates);
+    put_number(to, window.stored().count() as u64);
+    for (identity, position) in window.stored() {
+        put_identity(to, identity);
+        put_number(to, position.0);
+    }
+}
+
+fn put_served(to: &mut Vec<u8>, served: &Served, now: Moment) {
+    let Tally { delivered, redelivered, settled, dead } = &served.tally;
+    put_number(to, delivered.len() as u64);
+    for (consumer, count) in delivered {
+        put_text(to, consumer.as_str());
+        put_number(to, *count);
+    }
+    [redelivered, settled, dead].into_iter().for_each(|count| put_number(to, *count));
+    put_number(to, served.deliveries.messages().len() as u64);
+    for (position, message) in served.deliveries.messages() {
+        put_number(to, position.0);
+        put_index(to, &message.index);
+        put_attempts(to, message.attempts);
+        put_option(
+            to,
+            match message.state {
+                State::Delayed { until } => Some(now.wall_of(until)),
+                State::Waiting | State::Ready | State::Leased { .. } => None,
+            },
+        );
+    }
+    put_number(to, served.deliveries.dead().len() as u64);
+    for (position, dead) in served.deliveries.dead() {
+        put_number(to, position.0);
+        put_index(to, &dead.index);
+        put_attempts(to, dead.attempts);
+        put_text(to, &dead.reason);
+        put_number(to, dead.died_ms);
+    }
+}
+
+fn put_index(to: &mut Vec<u8>, index: &Index) {
+    put_number(to, index.at.0);
+    put_number(to, u64::from(index.bytes));
+    put_option(to, index.key);
+    put_number(to, index.published_ms);
+    put_option(to, index.expires_ms);
+}
+
+/// Reads into empty books what [`write`] has written.
+///
+/// # Errors
+/// When the bytes are not a checkpoint of version 1.
+pub fn read(bytes: &[u8], books: &mut Books, now: Moment) -> Result<(), Error> {
+    let mut from = Cursor(bytes);
+    if from.number()? != VERSION {
+        return Err(Error::Field("version"));
+    }
+    for _ in 0..from.count()? {
+        let name = from.name()?;
+        let mut queue = Queue::default();
+        read_accepted(&mut from, &mut queue.published, &mut queue.duplicates, &mut queue.window)?;
+        read_served(&mut from, &mut queue.served, now)?;
+        books.queues.insert(name, queue);
+    }
+    for _ in 0..from.count()? {
+        let name = from.name()?;
+        let topic = read_topic(&mut from, now)?;
+        books.topics.insert(name, topic);
+    }
+    Ok(())
+}
+
+fn read_topic(from: &mut Cursor<'_>, now: Moment) -> Result<Topic, Error> {
+    let mut topic = Topic::default();
+    read_accepted(from, &mut topic.published, &mut topic.duplicates, &mut topic.window)?;
+    for _ in 0..from.count()? {
+        let position = from.position()?;
+        topic.push(position, read_index(from)?);
+    }
+    for _ in 0..from.count()? {
+        let name: Name = from.name()?;
+        topic.subscribe(&name, from.position()?);
+        let mut held = Subscription { paused: from.number()? != 0, missed: from.number()?, ..Subscription::default() };
+        read_served(from, &mut held.served, now)?;
+        if let Some(subscription) = topic.subscriptions.get_mut(&name) {
+            held.cursor = subscription.cursor;
+            *subscription = held;
+        }
+    }
+    Ok(topic)
+}
+
+fn read_accepted(
+    from: &mut Cursor<'_>,
+    published: &mut std::collections::BTreeMap<Subject, u64>,
+    duplicates: &mut u64,
+    window: &mut Window,
+) -> Result<(), Error> {
+    for _ in 0..from.count()? {
+        let subject = from.subject()?;
+        published.insert(subject, from.number()?);
+    }
+    *duplicates = from.number()?;
+    for _ in 0..from.count()? {
+        let identity = from.identity()?;
+        window.remember(identity, Place::Stored(from.position()?));
+    }
+    Ok(())
+}
+
+fn read_served(from: &mut Cursor<'_>, served: &mut Served, now: Moment) -> Result<(), Error> {
+    for _ in 0..from.count()? {
+        let consumer = from.name()?;
+        served.tally.delivered.insert(consumer, from.number()?);
+    }
+    let tally = &mut served.tally;
+    for count in [&mut tally.redelivered, &mut tally.settled, &mut tally.dead] {
+        *count = from.number()?;
+    }
+    let deliveries: &mut Deliveries = &mut served.deliveries;
+    for _ in 0..from.count()? {
+        let (position, index, attempts) = (from.position()?, read_index(from)?, from.attempts()?);
+        deliveries.insert(position, index, attempts);
+        if let Some(due_ms) = from.option()? {
+            deliveries.again(position, attempts, now.tick_of(due_ms), now);
+        }
+    }
+    for _ in 0..from.count()? {
+        let (position, index, attempts) = (from.position()?, read_index(from)?, from.attempts()?);
+        let dead = Dead { index, attempts, reason: from.text()?.to_owned(), died_ms: from.number()? };
+        deliveries.restore_dead(position, dead);
+    }
+    Ok(())
+}
+
+fn read_index(from: &mut Cursor<'_>) -> Result<Index, Error> {
+    Ok(Index {
+        at: from.position()?,
+        bytes: u32::try_from(from.number()?).map_err(|_| Error::Field("bytes"))?,
+        key: from.option()?,
+        published_ms: from.number()?,
+        expires_ms: from.option()?,
+    })
+}
+
+/// The parts of a checkpoint, as they come from the log.
+#[derive(Debug, Default)]
+pub struct Parts {
+    bytes: Vec<u8>,
+    next: u32,
+}
+
+impl Parts {
+    /// Takes a part; with the last one, the whole. Parts of a checkpoint that was never finished are dropped.
+    pub fn take(&mut self, part: u32, last: bool, bytes: &[u8]) -> Option<Vec<u8>> {
+        if part == 0 {
+            *self = Self::default();
+        }
+        if part != self.next {
+            return None;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.next += 1;
+        last.then(|| std::mem::take(self).bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

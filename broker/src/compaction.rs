@@ -1,0 +1,174 @@
+//! Compaction: the log does not grow for ever. When its oldest segments are mostly of no use any more, the messages in them that still
+//! are go to its end, a checkpoint takes the place of all records before it, and the segments go.
+//!
+//! It runs on the committer's lane between two batches, does a bounded piece at a time, and a crash at any point leaves either the old segments or
+//! the new records, or both, which say the same.
+
+use std::collections::BTreeMap;
+
+use model::config::Durability;
+use model::position::Position;
+
+use crate::checkpoint;
+use crate::engine::{Engine, Error, Reader, Room, Usage};
+use crate::ledger::{Ledger, lock};
+use crate::record::Record;
+
+/// How many bytes of messages one compaction carries at most, since everybody waits meanwhile.
+const CARRY_BYTES_MAX: u64 = 16 << 20;
+/// The log grows by that many times the last checkpoint's size before the next, so that checkpoints never are most of what is written.
+const GROWTH_PER_CHECKPOINT: u64 = 4;
+/// The size of a checkpoint's parts in bytes.
+const PART_BYTES: usize = 1 << 20;
+
+/// Decides when, and does it.
+#[derive(Debug, Default)]
+pub struct Compaction {
+    /// The last segment when it was tried last: it is tried once for each.
+    tried_at: Option<Position>,
+    /// How large the log was after the last one, and the checkpoint in it.
+    bytes_after: u64,
+    checkpoint_bytes: u64,
+}
+
+/// A cut: what is before it goes.
+struct Cut {
+    before: Position,
+    /// Where messages stand that are still of use → which they are.
+    carried: BTreeMap<Position, Position>,
+}
+
+impl Compaction {
+    /// Compacts when it is worth it.
+    ///
+    /// # Errors
+    /// As the engine says; [`Error::Full`] only means "not now".
+    pub fn run(&mut self, engine: &mut dyn Engine, ledger: &Ledger) -> Result<(), Error> {
+        let usage = engine.usage();
+        let last = usage.segments.last().map(|segment| segment.first);
+        let grown = usage.bytes.saturating_sub(self.bytes_after);
+        if usage.segments.len() < 2 || last == self.tried_at || grown < self.checkpoint_bytes * GROWTH_PER_CHECKPOINT {
+            return Ok(());
+        }
+        self.tried_at = last;
+        let Some(cut) = choose(&usage, &live(ledger)) else { return Ok(()) };
+        carry(engine, ledger, &cut.carried)?;
+        self.checkpoint_bytes = write_checkpoint(engine, ledger)?;
+        engine.trim(cut.before)?;
+        self.bytes_after = engine.usage().bytes;
+        tracing::info!(carried = cut.carried.len(), before = %cut.before, bytes = self.bytes_after, "the log was compacted");
+        Ok(())
+    }
+}
+
+/// Where every message that is still of use stands: its position and its record's size.
+fn live(ledger: &Ledger) -> BTreeMap<Position, (Position, u32)> {
+    let books = lock(&ledger.books);
+    let mut live = BTreeMap::new();
+    let served = books.queues.values().map(|queue| &queue.served);
+    let subscriptions = books.topics.values().flat_map(|topic| topic.subscriptions.values());
+    for served in served.chain(subscriptions.map(|subscription| &subscription.served)) {
+        let messages = served.deliveries.messages().iter().map(|(position, message)| (position, &message.index));
+        let dead = served.deliveries.dead().iter().map(|(position, dead)| (position, &dead.index));
+        live.extend(messages.chain(dead).map(|(position, index)| (index.at, (*position, index.bytes))));
+    }
+    let events = books.topics.values().flat_map(|topic| topic.events());
+    live.extend(events.map(|(position, index)| (index.at, (*position, index.bytes))));
+    live
+}
+
+/// The oldest segments of which at most half is of use; never the one that is being written.
+fn choose(usage: &Usage, live: &BTreeMap<Position, (Position, u32)>) -> Option<Cut> {
+    let mut chosen = None;
+    let (mut bytes, mut used) = (0u64, 0u64);
+    for pair in usage.segments.windows(2) {
+        let [segment, next] = pair else { break };
+        bytes += segment.bytes;
+        used += live.range(segment.first..next.first).map(|(_, (_, bytes))| u64::from(*bytes)).sum::<u64>();
+        if used > CARRY_BYTES_MAX {
+            break;
+        }
+        if used <= bytes / 2 {
+            chosen = Some(next.first);
+        }
+    }
+    let before = chosen?;
+    let carried = live.range(..before).map(|(at, (position, _))| (*at, *position)).collect();
+    Some(Cut { before, carried })
+}
+
+/// Writes messages once more and notes where they stand now.
+fn carry(engine: &mut dyn Engine, ledger: &Ledger, carried: &BTreeMap<Position, Position>) -> Result<(), Error> {
+    let reader = engine.reader();
+    let mut moved = Vec::with_capacity(carried.len());
+    for (at, position) in carried {
+        let (record, bytes) = again(&*reader, *at, *position)?;
+        let new = append(engine, &bytes)?;
+        moved.push((new, u32::try_from(bytes.len()).unwrap_or(u32::MAX), record));
+    }
+    // They must be readable before anybody is sent there.
+    engine.commit(Durability::Os)?;
+    let now = ledger.clock.now();
+    let mut books = lock(&ledger.books);
+    for (at, bytes, record) in moved {
+        books.apply(at, bytes, &record, now);
+    }
+    Ok(())
+}
+
+/// The record that carries a message, and its bytes with the event.
+fn again(reader: &dyn Reader, at: Position, position: Position) -> Result<(Record, Vec<u8>), Error> {
+    let bytes = reader.read(at)?;
+    match Record::read(&bytes) {
+        Ok((Record::Published(published) | Record::Carried { published, .. }, event)) => {
+            let record = Record::Carried { position, published };
+            let mut written = record.write();
+            written.extend_from_slice(event);
+            Ok((record, written))
+        }
+        Ok((other, _)) => Err(Error::Failed(format!("record {at} is no message but {other:?}"))),
+        Err(error) => Err(Error::Failed(format!("record {at}: {error}"))),
+    }
+}
+
+/// Writes a checkpoint of the books as they are now, and answers with its size.
+fn write_checkpoint(engine: &mut dyn Engine, ledger: &Ledger) -> Result<u64, Error> {
+    let (journal, bytes) = {
+        let mut books = lock(&ledger.books);
+        (std::mem::take(&mut books.journal), checkpoint::write(&books, ledger.clock.now()))
+    };
+    let written = write_parts(engine, &journal, &bytes);
+    if written.is_err() {
+        // It is not in the log, or not surely; saying it twice does no harm.
+        lock(&ledger.books).journal.extend(journal);
+    }
+    written.map(|()| bytes.len() as u64)
+}
+
+/// What the journal says is in the checkpoint already; should that not be finished, it must be in front of it.
+fn write_parts(engine: &mut dyn Engine, journal: &[Record], bytes: &[u8]) -> Result<(), Error> {
+    for record in journal {
+        append(engine, &record.write())?;
+    }
+    let parts = bytes.chunks(PART_BYTES);
+    let count = parts.len();
+    for (number, part) in parts.enumerate() {
+        let part_number = u32::try_from(number).unwrap_or(u32::MAX);
+        let record = Record::Checkpoint { part: part_number, last: number + 1 == count, bytes: part.to_vec() };
+        append(engine, &record.write())?;
+    }
+    engine.commit(Durability::Sync)
+}
+
+fn append(engine: &mut dyn Engine, bytes: &[u8]) -> Result<Position, Error> {
+    match engine.append(bytes, Room::Reserve) {
+        Err(Error::Backlog) => {
+            engine.commit(Durability::Os)?;
+            engine.append(bytes, Room::Reserve)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
