@@ -44,6 +44,8 @@ use crate::up::{self, Mesh};
 
 /// The shop's mesh file, as it stands in the sources.
 const MESH_FILE: &str = include_str!("../../examples/shop/mesh.yaml");
+/// Most orders of a run: the report holds every one.
+const ORDERS_MAX: u64 = 1_000_000;
 /// Events of processes that wait to be told.
 const EVENTS_MAX: usize = 1_024;
 /// How long a process may take to carry traffic.
@@ -73,7 +75,7 @@ Exit code: 0 only when every order that was accepted was shipped and notified, o
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// How many orders
-    #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u64).range(8..=1_000_000))]
+    #[arg(long, default_value_t = 300, value_name = "N", value_parser = clap::value_parser!(u64).range(faults::ORDERS_MIN..=ORDERS_MAX))]
     pub orders: u64,
     /// How many orders a second
     #[arg(long, default_value_t = 25.0, value_name = "N", value_parser = rate)]
@@ -199,7 +201,10 @@ impl Demo {
         self.mesh.start().await?;
         let gateway = self.gateway()?;
         self.narrator.good(&format!("the shop is open at http://{gateway}"));
-        self.narrator.raw(&format!("\n{}\n", up::show::table(&self.mesh.reports(), terminal::colours_err())));
+        let reports = self.mesh.reports();
+        let applications = reports.iter().filter(|report| report.addresses.contains_key("application")).count();
+        self.narrator
+            .aside(&format!("{} roles and {applications} applications, each a process of its own", reports.len()));
         let client = Arc::new(Client::new(gateway, &gateway.to_string()));
         let catalogue = Catalogue::read(&client).await?;
         let recorded = tokio::select! {
@@ -226,20 +231,16 @@ impl Demo {
         let plan = Plan { orders, per_second, seed: seed.unwrap_or_else(runtime::random::seed) };
         self.narrator.step(&format!("{orders} orders, {per_second} a second (seed {})", plan.seed));
         let (progress, began) = (Arc::new(Progress::default()), self.narrator.now());
-        let (release, released) = watch::channel(false);
-        let held = (faults::held_from(orders), released);
-        let placing = orders::place_all(client.clone(), catalogue, plan, self.narrator.start(), progress.clone(), held);
+        let (allow, allowed) = watch::channel(faults::allowed_first(orders));
+        let placing =
+            orders::place_all(client.clone(), catalogue, plan, self.narrator.start(), progress.clone(), allowed);
         let ground = faults::Ground {
             mesh: &self.mesh,
             observer: &self.observer,
             narrator: &self.narrator,
             progress: &progress,
         };
-        let harm = async {
-            let happened = faults::happen(&ground, orders, per_second).await;
-            release.send_replace(true);
-            happened
-        };
+        let harm = faults::happen(&ground, orders, per_second, &allow);
         let both = async { tokio::join!(placing, harm) };
         let (placed, happened) = tokio::select! {
             both = both => both,

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::latency::Window;
@@ -16,21 +17,29 @@ use crate::up::{Mesh, Report};
 
 /// How long something that was killed may take to carry traffic again.
 const BACK_BOUND: Duration = Duration::from_secs(60);
-/// A fault's window goes on for so long after everything is back: what was waiting comes now.
-const AFTERMATH: Duration = Duration::from_millis(700);
-/// Between one fault's window and the next fault.
-const CALM: Duration = Duration::from_millis(800);
+/// A fault is over when everything is back and for so long no order had to be asked for again.
+const QUIET: Duration = Duration::from_millis(700);
+/// The longest wait for that.
+const QUIET_BOUND: Duration = Duration::from_secs(20);
 /// How long the control plane is away, where the stream is long enough.
 const CONTROL_PLANE_AWAY: Duration = Duration::from_secs(5);
-/// How far the stream has got when a fault begins, at the earliest, in hundredths.
-const BEGINS_AT: [u64; 3] = [12, 30, 50];
+/// The share of the stream that each fault has, in hundredths: it begins when the stream has come to the first, and until it is over
+/// the stream does not go on past the second. So every fault is met, and the rest of the orders meets the mesh well again.
+const SHARES: [(u64, u64); 3] = [(10, 25), (25, 55), (55, 88)];
 /// From one look at the stream to the next.
 const STREAM_POLL: Duration = Duration::from_millis(10);
 
-/// From this order on the stream waits until the last fault is over: so the report also shows the mesh well again.
-pub(super) fn held_from(orders: u64) -> u64 {
-    orders - orders / 8
+/// How many of `orders` are sent before the first fault is over.
+pub(super) fn allowed_first(orders: u64) -> u64 {
+    share(orders, SHARES[0].1)
 }
+
+fn share(orders: u64, hundredths: u64) -> u64 {
+    orders * hundredths / 100
+}
+
+/// Fewer orders do not reach every fault.
+pub(super) const ORDERS_MIN: u64 = 20;
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +56,8 @@ pub(super) struct Happened {
     pub(super) what: String,
     /// From the kill until it carried traffic again; `None`: it did not within the bound.
     pub(super) back_after: Option<Duration>,
+    /// From the kill until the last order that had to be asked for again had its answer; `None`: none had to be.
+    pub(super) felt_for: Option<Duration>,
     /// In which orders may have felt it.
     pub(super) window: Window,
     /// What the mesh had counted before and after.
@@ -62,17 +73,23 @@ pub(super) struct Ground<'a> {
     pub(super) progress: &'a Progress,
 }
 
-/// Does the harm, in turn, as the stream of `orders` at `per_second` gets on.
-pub(super) async fn happen(ground: &Ground<'_>, orders: u64, per_second: f64) -> Vec<Happened> {
+/// Does the harm, in turn, as the stream of `orders` at `per_second` gets on, and tells it how far it may go.
+pub(super) async fn happen(
+    ground: &Ground<'_>,
+    orders: u64,
+    per_second: f64,
+    allowed: &watch::Sender<u64>,
+) -> Vec<Happened> {
     let mut happened = Vec::new();
     let faults = faults(&ground.mesh.reports(), away(orders, per_second));
-    for (fault, begins_at) in faults.into_iter().zip(BEGINS_AT) {
-        while ground.progress.sent.load(Ordering::Relaxed) < orders * begins_at / 100 {
+    for (fault, (begin, end)) in faults.into_iter().zip(SHARES) {
+        allowed.send_replace(share(orders, end));
+        while ground.progress.sent.load(Ordering::Relaxed) < share(orders, begin) {
             tokio::time::sleep(STREAM_POLL).await;
         }
         happened.push(one(ground, fault).await);
-        tokio::time::sleep(CALM).await;
     }
+    allowed.send_replace(orders);
     happened
 }
 
@@ -119,9 +136,25 @@ async fn one(ground: &Ground<'_>, fault: Fault) -> Happened {
         Some(after) => narrator.good(&format!("{} is back after {:.1} s", fault.instance, after.as_secs_f64())),
         None => narrator.harm(&format!("{} did not come back", fault.instance)),
     }
-    tokio::time::sleep(AFTERMATH).await;
+    let felt_for = until_quiet(ground.progress).await.map(|last| last.saturating_duration_since(killed));
+    if let Some(felt) = felt_for {
+        narrator.good(&format!("every order goes through again, {:.1} s after the kill", felt.as_secs_f64()));
+    }
     let window = Window { from, to: narrator.now() };
-    Happened { what: fault.what, back_after, window, before, after: look(mesh, observer).await }
+    Happened { what: fault.what, back_after, felt_for, window, before, after: look(mesh, observer).await }
+}
+
+/// Waits until no order is being asked for again; gives the last moment at which one was.
+async fn until_quiet(progress: &Progress) -> Option<Instant> {
+    let start = Instant::now();
+    let mut waited = None;
+    while waited.unwrap_or(start).elapsed() < QUIET && start.elapsed() < QUIET_BOUND {
+        if progress.waiting.load(Ordering::Relaxed) > 0 {
+            waited = Some(Instant::now());
+        }
+        tokio::time::sleep(STREAM_POLL).await;
+    }
+    waited
 }
 
 /// What the mesh has counted up to now.
@@ -167,9 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn each_fault_has_a_share_of_the_smallest_stream() {
+        let shares: Vec<_> =
+            SHARES.iter().map(|(begin, end)| (share(ORDERS_MIN, *begin), share(ORDERS_MIN, *end))).collect();
+        assert!(shares.iter().all(|(begin, end)| begin < end), "{shares:?}");
+        assert!(SHARES.windows(2).all(|two| two[0].1 == two[1].0));
+        assert_eq!(allowed_first(300), 75);
+    }
+
+    #[test]
     fn the_control_plane_is_away_for_a_part_of_the_stream() {
         assert_eq!(away(300, 25.0), Duration::from_millis(3_600));
         assert_eq!(away(10_000, 25.0), CONTROL_PLANE_AWAY);
-        assert!(BEGINS_AT.iter().all(|at| 300 * at / 100 < held_from(300)));
     }
 }

@@ -117,6 +117,8 @@ pub(super) struct Progress {
     pub(super) refused: AtomicU64,
     /// Requests after an order's first.
     pub(super) again: AtomicU64,
+    /// Orders that were not accepted at their first request and have no answer for good yet.
+    pub(super) waiting: AtomicU64,
 }
 
 /// What the shop sells.
@@ -161,25 +163,23 @@ impl Catalogue {
     }
 }
 
-/// Sends the orders and waits for all of them. Those from `held_from` on are sent only once `released` is true: so there are some
-/// that meet a mesh in which all is well again.
+/// Sends the orders and waits for all of them. No more than `allowed` are sent at any time: so each fault has orders that meet it,
+/// and some meet a mesh in which all is well again.
 pub(super) async fn place_all(
     gateway: Arc<Client>,
     catalogue: &Catalogue,
     plan: Plan,
     start: Instant,
     progress: Arc<Progress>,
-    (held_from, mut released): (u64, watch::Receiver<bool>),
+    mut allowed: watch::Receiver<u64>,
 ) -> Vec<Placed> {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / plan.per_second));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut under_way = JoinSet::new();
     for number in 0..plan.orders {
-        if number >= held_from {
-            // Nobody left to release them is as good as released.
-            let _ = released.wait_for(|released| *released).await;
-        }
+        // Nobody left to allow them is as good as allowed.
+        let _ = allowed.wait_for(|allowed| number < *allowed).await;
         ticks.tick().await;
         let order = Order {
             key: format!("demo-{:016x}-{number}", plan.seed),
@@ -200,6 +200,9 @@ struct Order {
 async fn place(gateway: Arc<Client>, order: Order, start: Instant, progress: Arc<Progress>) -> Placed {
     let (mut tries, mut pause) = (Vec::new(), PAUSE);
     for number in 1..=TRIES_MAX {
+        if number == 2 {
+            progress.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         if number > 1 {
             progress.again.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(pause).await;
@@ -214,6 +217,9 @@ async fn place(gateway: Arc<Client>, order: Order, start: Instant, progress: Arc
         }
     }
     let placed = Placed { tries };
+    if placed.tries.len() > 1 {
+        progress.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
     let tally = if placed.accepted().is_some() { &progress.accepted } else { &progress.refused };
     tally.fetch_add(1, Ordering::Relaxed);
     placed

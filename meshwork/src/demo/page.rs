@@ -96,10 +96,14 @@ fn cost(fault: &Fault) -> String {
         .back_after_ms
         .map_or_else(|| paint(BAD, "did not come back"), |ms| format!("back after {:.1} s", ms as f64 / 1_000.0));
     let mut text = format!("  {}: {back}\n", paint(STRONG, &fault.what));
+    let felt = fault
+        .felt_for_ms
+        .map(|ms| format!(", the last {:.1} s after the kill", ms as f64 / 1_000.0))
+        .unwrap_or_default();
     let again = match (fault.asked_again, fault.given_up) {
-        (0, 0) => "all accepted or declined at the first request".to_owned(),
-        (again, 0) => format!("{} asked again", number(again)),
-        (again, given_up) => format!("{} asked again, {} given up", number(again), number(given_up)),
+        (0, 0) => "all had their answer at the first request".to_owned(),
+        (again, 0) => format!("{} asked again{felt}", number(again)),
+        (again, given_up) => format!("{} asked again{felt}; {} given up", number(again), number(given_up)),
     };
     let _ = writeln!(text, "    orders under way {:>6}   {}", number(fault.orders), paint(FAINT, &again));
     if let Some(latency) = fault.latency {
@@ -158,7 +162,7 @@ mod tests {
             "  lost               0",
             "  duplicates         0   shipments 0, notifications 0, charges 0",
             "  the broker killed with -9: back after 1.3 s",
-            "    orders under way      2   1 asked again, 1 given up",
+            "    orders under way      2   1 asked again, the last 1.8 s after the kill; 1 given up",
             "    answers               2   503 No live instance",
             "  a ─── 1 ─▶ b",
             "✓ Every order that was accepted was shipped and notified, once each.",

@@ -75,8 +75,12 @@ pub struct Fault {
     pub what: String,
     /// Until it carried traffic again; `null`: it did not.
     pub back_after_ms: Option<u64>,
-    /// When orders may have felt it.
-    pub window: Window,
+    /// Until every order was accepted or declined at its first request again; `null`: none had to be asked for again.
+    pub felt_for_ms: Option<u64>,
+    /// When orders may have felt it, from the start of the run.
+    pub from_ms: u64,
+    /// Until when.
+    pub to_ms: u64,
     /// Orders that were under way then.
     pub orders: u64,
     /// Of these, those that were not accepted at the first request.
@@ -184,7 +188,9 @@ impl Fault {
         Self {
             what: happened.what.clone(),
             back_after_ms: happened.back_after.map(ms),
-            window: happened.window,
+            felt_for_ms: happened.felt_for.map(ms),
+            from_ms: ms(happened.window.from),
+            to_ms: ms(happened.window.to),
             orders: met.len() as u64,
             asked_again: count(|order| order.tries.len() > 1),
             given_up: count(|order| matches!(order.outcome(), Some(Outcome::Later(_)))),
@@ -252,6 +258,7 @@ pub(super) mod tests {
             faults: vec![Happened {
                 what: "the broker killed with -9".to_owned(),
                 back_after: Some(Duration::from_millis(1_300)),
+                felt_for: Some(Duration::from_millis(1_800)),
                 window,
                 before: Observed::default(),
                 after: Observed::default(),

@@ -27,7 +27,7 @@ pub(super) async fn ensure_built(program: &Path, narrator: &Narrator) -> anyhow:
     let built = modified(&binary);
     let sources = sources();
     match (built, &sources) {
-        (Some(built), Some(sources)) if newest(sources) <= Some(built) => return Ok(()),
+        (Some(built), Some(sources)) if newest_of(sources) <= Some(built) => return Ok(()),
         (Some(_), None) => return Ok(()),
         (None, None) => bail!("the shop's program is not there: {}", binary.display()),
         _ => {}
@@ -45,13 +45,18 @@ fn sources() -> Option<PathBuf> {
     sources.join("Cargo.toml").is_file().then_some(sources)
 }
 
+/// When what the binary is made of was changed last.
+fn newest_of(sources: &Path) -> Option<SystemTime> {
+    ["Cargo.toml", "src", "data"].into_iter().filter_map(|part| newest(&sources.join(part))).max()
+}
+
 fn modified(file: &Path) -> Option<SystemTime> {
     file.metadata().ok()?.modified().ok()
 }
 
-/// When the youngest file below `folder` was changed.
-fn newest(folder: &Path) -> Option<SystemTime> {
-    let (mut open, mut looked, mut newest) = (vec![folder.to_owned()], 0, None);
+/// When the youngest file at or below `path` was changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let (mut open, mut looked, mut newest) = (vec![path.to_owned()], 0, None);
     while let Some(path) = open.pop() {
         looked += 1;
         if looked > SOURCES_MAX {
@@ -101,7 +106,7 @@ mod tests {
     #[test]
     fn the_sources_are_where_this_was_built() {
         let sources = sources().unwrap();
-        assert!(newest(&sources) >= modified(&sources.join("Cargo.toml")));
+        assert!(newest_of(&sources) >= modified(&sources.join("Cargo.toml")));
         assert_eq!(newest(Path::new("/nowhere/at/all")), None);
     }
 }

@@ -7,5 +7,6 @@
 
 mod application;
 mod command_line;
+mod demo;
 mod process;
 mod up;
