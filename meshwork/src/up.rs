@@ -10,7 +10,7 @@ mod invocation;
 pub mod leftover;
 mod mesh;
 mod plan;
-mod ports;
+pub(crate) mod ports;
 mod process;
 mod program;
 pub mod show;

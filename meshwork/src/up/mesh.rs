@@ -135,7 +135,9 @@ struct Shared {
     folder: Arc<Folder>,
     secret: Secret,
     listen: BTreeMap<Name, SocketAddr>,
-    ports: BTreeMap<Name, u16>,
+    /// Where applications listen.
+    // A lock for a look, or for a change before a start.
+    ports: Mutex<BTreeMap<Name, u16>>,
     programs: BTreeMap<Name, PathBuf>,
     /// Where the control plane is; set when it was first ready, so that it comes back to the same place.
     control: OnceLock<SocketAddr>,
@@ -160,7 +162,7 @@ impl Mesh {
             Folder::take(&options.data).map_err(|error| Error::Folder { folder: options.data.clone(), error })?;
         let shared = Arc::new(Shared {
             secret: folder.make_secret().map_err(Error::Prepare)?,
-            ports: ports::assign(&waves).map_err(|error| Error::Prepare(error.into()))?,
+            ports: Mutex::new(ports::assign(&waves).map_err(|error| Error::Prepare(error.into()))?),
             common: common(&options, &folder),
             folder: Arc::new(folder),
             listen: options.listen.clone(),
@@ -333,7 +335,7 @@ impl Instance {
     fn report(&self, shared: &Shared) -> Report {
         let standing = self.standing.borrow().clone();
         let mut addresses = standing.ready.map(|ready| ready.addresses).unwrap_or_default();
-        if let Some(port) = shared.ports.get(&self.planned.instance) {
+        if let Some(port) = shared.lock_ports().get(&self.planned.instance) {
             addresses.insert("application".to_owned(), SocketAddr::from(([127, 0, 0, 1], *port)));
         }
         let service = match &self.planned.part {
@@ -376,10 +378,28 @@ impl Shared {
             control: self.control.get().copied(),
             admin: self.admin.get().copied(),
             listen,
-            port: self.ports.get(instance).copied(),
+            port: self.port(planned)?,
             application: self.programs.get(instance).cloned(),
         };
         Ok(invocation::invocation(&self.common, &self.folder, planned, &particular))
+    }
+
+    /// The port of an application that is about to start: another one than before, where it was picked and someone has it now.
+    fn port(&self, planned: &Planned) -> io::Result<Option<u16>> {
+        let Part::Service(service) = &planned.part else { return Ok(None) };
+        let mut ports = self.lock_ports();
+        let port = ports.get(&planned.instance).copied();
+        // An application that something else starts is already there.
+        if service.command.is_none() || service.port.is_some() || port.is_some_and(ports::is_free) {
+            return Ok(port);
+        }
+        let fresh = ports::free()?;
+        ports.insert(planned.instance.clone(), fresh);
+        Ok(Some(fresh))
+    }
+
+    fn lock_ports(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, u16>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -61,8 +61,7 @@ pub(crate) fn assign(waves: &[Vec<Planned>]) -> io::Result<BTreeMap<Name, u16>> 
         let port = match service.port {
             Some(port) => port,
             None => {
-                let listener = Listener::bind(loopback(0), Share::Alone)?;
-                let port = listener.local_addr()?.port();
+                let (port, listener) = pick()?;
                 held.push(listener);
                 port
             }
@@ -70,6 +69,36 @@ pub(crate) fn assign(waves: &[Vec<Planned>]) -> io::Result<BTreeMap<Name, u16>> 
         ports.insert(planned.instance.clone(), port);
     }
     Ok(ports)
+}
+
+/// Whether nobody listens on this port of loopback.
+pub(crate) fn is_free(port: u16) -> bool {
+    !is_taken(loopback(port))
+}
+
+/// A port that is free now, and that the system gives to nobody who does not ask for it.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn free() -> io::Result<u16> {
+    pick().map(|(port, _)| port)
+}
+
+/// Below where the system takes ports from for connections and for listeners that ask for any (32768 on, ip(7)): between the
+/// picking and the application's own listening, no socket of the mesh itself must come to it.
+const PICKED: std::ops::Range<u16> = 20_000..32_000;
+
+fn pick() -> io::Result<(u16, Listener)> {
+    let mut random = fastrand::Rng::with_seed(runtime::random::seed());
+    let start = random.u16(PICKED);
+    for port in (start..PICKED.end).chain(PICKED.start..start) {
+        match Listener::bind(loopback(port), Share::Alone) {
+            Ok(listener) => return Ok((port, listener)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use model::config::Health;
 use model::identity::Subject;
 use model::name::Name;
-use runtime::net::{Listener, Share};
 
 use crate::command::{Outcome, member, process};
 use crate::role::{application, sidecar};
+use crate::up::ports;
 
 const EXAMPLES: &str = "\
 Example:
@@ -79,7 +79,7 @@ pub(in crate::command) fn run(arguments: Arguments) -> Outcome {
     let command = (!words.is_empty()).then(|| application::Command { words, env: BTreeMap::new(), folder: None });
     let code = process::block_on(async |stop| {
         let application_port = match arguments.application_port {
-            0 => free_port()?,
+            0 => ports::free().context("no free port for the application")?,
             port => port,
         };
         let options = sidecar::Options {
@@ -93,10 +93,4 @@ pub(in crate::command) fn run(arguments: Arguments) -> Outcome {
         sidecar::run(options, ground, stop).await
     })?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
-}
-
-/// A port that is free now; the application takes it in a moment.
-fn free_port() -> anyhow::Result<u16> {
-    let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Share::Alone)?;
-    Ok(listener.local_addr().context("no free port for the application")?.port())
 }
