@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use http::{HeaderMap, Response};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -24,8 +25,18 @@ use crate::upstream::Security;
 pub(super) fn first_impression(response: &Response<Incoming>) -> Outcome {
     match grpc_status(response.headers()) {
         Some(status) => classify::grpc(status),
-        None => classify::http(response.status().as_u16()),
+        None => http(response),
     }
+}
+
+/// A 503 that says when to come again (RFC 9110 §15.6.4) is the word of an application that is alive and waits for something
+/// itself. A breaker that opened on it would keep callers away for longer than the cause lasts, at each hop anew.
+fn http(response: &Response<Incoming>) -> Outcome {
+    let (status, headers) = (response.status(), response.headers());
+    if status == StatusCode::SERVICE_UNAVAILABLE && headers.contains_key(RETRY_AFTER) {
+        return Outcome::Overloaded;
+    }
+    classify::http(status.as_u16())
 }
 
 /// What was peeked at.
@@ -48,7 +59,7 @@ impl Call<'_> {
             (Some((outcome, _)), _) => Some(outcome),
             (None, Some(status)) => Some(classify::grpc(status)),
             (None, None) if self.record.is_grpc && response.status().is_success() => None,
-            (None, None) => Some(classify::http(response.status().as_u16())),
+            (None, None) => Some(http(&response)),
         };
         let happened = match (refused, grpc) {
             (Some((_, Some(happened))), _) => Some(happened),
