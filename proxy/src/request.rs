@@ -76,6 +76,9 @@ async fn pass(
         Matched::Service(service, route) => (service, route),
     };
     record.meters = Some(service.routes[route].meters.clone());
+    if let Some(line) = &mut record.log {
+        (line.service, line.route) = (Some(service.name.to_string()), Some(service.rules[route].name.clone()));
+    }
     if let (Direction::Inbound, Some(handler)) = (arrival.direction, arrival.plane.handler()) {
         return Ok(application::call(handler, &arrival, head, body.take()).await);
     }

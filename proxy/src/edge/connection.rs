@@ -222,12 +222,13 @@ where
         http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).serve_connection(TokioIo::new(io), service).with_upgrades();
     let (mut registered, mut draining) = (false, false);
     let order = poll_fn(|cx| {
-        if !registered {
+        // A wake-up uses the registration up, so whoever has been told something registers for the next word.
+        if !registered || control.order() != Order::Run {
             control.register(cx.waker());
             registered = true;
         }
         match control.order() {
-            Order::Drain if !draining => {
+            Order::Drain if !draining && control.may_close() => {
                 draining = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
@@ -268,7 +269,8 @@ where
     let mut connection = builder.serve_connection(TokioIo::new(io), service);
     let (mut registered, mut draining) = (false, false);
     poll_fn(|cx| {
-        if !registered {
+        // A wake-up uses the registration up, so whoever has been told something registers for the next word.
+        if !registered || control.order() != Order::Run {
             control.register(cx.waker());
             registered = true;
         }

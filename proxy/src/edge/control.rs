@@ -14,6 +14,9 @@ const HEAD_TICKS_MAX: u32 = 10;
 /// Ticks (seconds) that a connection may stand without a request. Longer than any pool of ours keeps one.
 const IDLE_TICKS_MAX: u32 = 75;
 
+/// Ticks (seconds) that an idle HTTP/1.1 connection stays open once its door is closed: longer than a peer's pool keeps one, so
+/// that it is the peer who closes, and no request meets a connection that is just going away.
+const LAME_DUCK_TICKS: u32 = 4;
 /// Connections of one lane through one door; those beyond are closed at once.
 const CONNECTIONS_MAX: usize = 16_384;
 
@@ -40,6 +43,7 @@ pub(crate) struct Control {
     // HTTP/2: control frames come at any time, so bytes outside of a request are no head that has begun.
     framed: AtomicBool,
     ticks: AtomicU32,
+    drain_ticks: AtomicU32,
     waker: AtomicWaker,
 }
 
@@ -82,7 +86,16 @@ impl Control {
         InFlight(self.clone())
     }
 
+    /// Whether an HTTP/1.1 connection that drains may be closed behind what is in progress: an answer can say so to the client,
+    /// and after the lame-duck time nobody needs to be told.
+    pub(crate) fn may_close(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0 || self.drain_ticks.load(Ordering::Relaxed) >= LAME_DUCK_TICKS
+    }
+
     fn tick(&self) {
+        if self.order() == Order::Drain && self.drain_ticks.fetch_add(1, Ordering::Relaxed) + 1 == LAME_DUCK_TICKS {
+            self.waker.wake();
+        }
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             self.ticks.store(0, Ordering::Relaxed);
             return;

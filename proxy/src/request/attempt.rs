@@ -294,7 +294,6 @@ impl Call<'_> {
 
     fn log(&mut self, endpoint: &Endpoint) {
         if let Some(line) = &mut self.record.log {
-            line.service = Some(self.service.name.to_string());
             line.endpoint = Some(endpoint.name.clone());
             line.attempts = self.number;
         }
