@@ -12,7 +12,7 @@ use policy::schedule::Cause;
 
 use crate::books::Given;
 use crate::core::Core;
-use crate::deliveries::{Lease, State};
+use crate::deliveries::{BYTES_AT_A_TIME_MAX, Lease, State};
 use crate::ledger::lock;
 use crate::moment::millis;
 use crate::record::Group;
@@ -232,7 +232,9 @@ pub async fn dead_letters(core: &Core, group: &Group, after: Position, max: usiz
         let books = lock(&core.ledger.books);
         let dead = books.served(group).map(|served| served.deliveries.dead());
         let behind = dead.into_iter().flat_map(|dead| dead.range(Position(after.0.saturating_add(1))..));
-        behind.take(max.min(MAX)).map(|(position, dead)| (*position, dead.clone())).collect()
+        let mut bytes = 0;
+        let few = behind.take(max.min(MAX)).take_while(|(_, dead)| few_enough(&mut bytes, dead.index.bytes));
+        few.map(|(position, dead)| (*position, dead.clone())).collect()
     };
     let mut letters = Vec::with_capacity(found.len());
     for (position, dead) in found {
@@ -303,7 +305,9 @@ pub async fn read(
     let found: Vec<(Position, Position)> = {
         let books = lock(&core.ledger.books);
         let events = books.topics.get(topic).into_iter().flat_map(|topic| topic.from(from));
-        events.take(max.min(MAX)).map(|(position, index)| (*position, index.at)).collect()
+        let mut bytes = 0;
+        let few = events.take(max.min(MAX)).take_while(|(_, index)| few_enough(&mut bytes, index.bytes));
+        few.map(|(position, index)| (*position, index.at)).collect()
     };
     let mut events = Vec::with_capacity(found.len());
     for (position, at) in found {
@@ -324,4 +328,11 @@ pub async fn read(
     }
     let next = events.last().map_or(from, |(position, _)| Position(position.0 + 1));
     Ok((events, next))
+}
+
+/// Whether a further message still belongs to one answer.
+fn few_enough(bytes: &mut u64, more: u32) -> bool {
+    let is_enough = *bytes >= BYTES_AT_A_TIME_MAX;
+    *bytes += u64::from(more);
+    !is_enough
 }

@@ -15,6 +15,9 @@ use crate::moment::Moment;
 /// A lease that no timer ends: its holder answers for it.
 pub const UNTIMED: u64 = u64::MAX;
 
+/// How many bytes of messages are given out or read at a time; one message may be larger.
+pub const BYTES_AT_A_TIME_MAX: u64 = 16 << 20;
+
 /// Messages and what is becoming of them.
 #[derive(Debug, Default)]
 pub struct Deliveries {
@@ -158,7 +161,8 @@ impl Deliveries {
     /// Gives out up to `max` ready messages, first come first served, each until the tick `until`.
     pub fn take(&mut self, max: usize, until: u64, now: Moment) -> Taken {
         let mut taken = Taken::default();
-        while taken.messages.len() < max {
+        let mut bytes = 0;
+        while taken.messages.len() < max && bytes < BYTES_AT_A_TIME_MAX {
             let Some(position) = self.ready.first().copied() else { break };
             let Some(message) = self.messages.get_mut(&position) else { break };
             if message.index.expires_ms.is_some_and(|expires| expires <= now.wall_ms) {
@@ -169,6 +173,7 @@ impl Deliveries {
             message.attempts = message.attempts.assign();
             let given = Message { state: State::Leased { since: now.tick_ms, until }, ..*message };
             self.change(position, given.state);
+            bytes += u64::from(given.index.bytes);
             taken.messages.push((position, given));
         }
         taken

@@ -39,8 +39,8 @@ pub enum Refusal {
     /// Another message was accepted under the same identity.
     #[error("another message was accepted with this source and id; a new message needs an id of its own")]
     Conflict,
-    /// The queue holds as many messages as it may.
-    #[error("the queue holds {messages_max} messages, which is all that messages_max allows")]
+    /// The queue, or topic, holds as many messages that are not settled as it may.
+    #[error("it holds {messages_max} messages that are not settled, which is all that it may")]
     Depth {
         /// The bound.
         messages_max: u64,

@@ -18,6 +18,10 @@ use crate::queue::Served;
 /// How many events of a subscription may be unsettled behind its cursor. At that it is blocked, and the status says so.
 pub const WINDOW: usize = 1_024;
 
+/// How many events a topic's index holds, about half a GiB. At that, events that every subscription has settled go before their
+/// `keep` is over; where there are none, publishing is refused.
+pub const EVENTS_MAX: usize = 8_000_000;
+
 /// A topic.
 #[derive(Debug, Default)]
 pub struct Topic {
@@ -66,6 +70,22 @@ impl Topic {
     /// Takes an event in; positions only grow.
     pub fn push(&mut self, position: Position, index: Index) {
         self.events.push_back((position, index));
+        if self.events.len() > EVENTS_MAX && !self.holds_unsettled() {
+            self.events.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// Whether the index is full of events that somebody has not settled.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.events.len() >= EVENTS_MAX && self.holds_unsettled()
+    }
+
+    /// Whether a subscription has not settled the oldest event.
+    fn holds_unsettled(&self) -> bool {
+        let oldest = self.events.front().map_or(Position(0), |(position, _)| *position);
+        self.subscriptions.values().any(|subscription| self.position(subscription) <= oldest)
     }
 
     /// Notes that an event stands elsewhere in the log now; a subscription's dead letter may outlive the event here.

@@ -16,7 +16,7 @@ use crate::deliveries::Lease;
 use crate::moment::Moment;
 use crate::record::{Destination, Group, Published, Record};
 use crate::refusal::Refusal;
-use crate::topic::Target;
+use crate::topic::{EVENTS_MAX, Target};
 
 /// How many dead letters one redrive puts back at most; the answer says how many it were.
 pub const REDRIVE_MAX: usize = 10_000;
@@ -147,8 +147,9 @@ impl Books {
             },
             Destination::Topic(name) => match self.topics.get_mut(name) {
                 Some(topic) => {
+                    let full = topic.is_full().then_some(EVENTS_MAX as u64);
                     let Some(config) = &topic.config else { return gone(name) };
-                    (&mut topic.window, &mut topic.duplicates, config.durability, None)
+                    (&mut topic.window, &mut topic.duplicates, config.durability, full)
                 }
                 None => return gone(name),
             },

@@ -1,3 +1,5 @@
+//! Checkpoints read back, and only when they are whole.
+
 use model::position::Position;
 use policy::schedule::Attempts;
 

@@ -1,3 +1,5 @@
+//! Events in headers and in JSON read back.
+
 use api::broker::Event;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which segments go.
+
 use super::*;
 use crate::engine::Segment;
 

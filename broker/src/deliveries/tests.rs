@@ -1,3 +1,5 @@
+//! Deliveries by tables, and by random steps that must lose nothing and keep the order of keys.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

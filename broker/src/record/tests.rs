@@ -1,3 +1,5 @@
+//! Records read back, those of earlier versions too.
+
 use super::*;
 
 fn name(text: &str) -> Name {

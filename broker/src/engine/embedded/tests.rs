@@ -1,3 +1,5 @@
+//! The embedded engine conforms, and what only it does: a full disk, a failed sync, damage.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
