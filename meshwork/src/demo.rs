@@ -128,6 +128,8 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
     let telling = tokio::spawn(events::tell(listener, narrator.clone(), &mesh, arguments.logs));
     let demo = Demo { arguments, config, mesh, narrator: narrator.clone(), observer: tokio::sync::Mutex::default() };
     let outcome = tokio::select! {
+        // With `--keep` both end at the same moment, and what the report says counts.
+        biased;
         outcome = demo.play(&stop) => outcome,
         () = stop.requested() => Ok(INTERRUPTED),
     };

@@ -82,7 +82,7 @@ pub(super) struct Settled {
     pub(super) ledgers: Option<Ledgers>,
     /// Orders that the customer was told are accepted and that were not shipped and notified.
     pub(super) missing: BTreeSet<String>,
-    /// How long it took.
+    /// How long it took until nothing was missing.
     pub(super) took: Duration,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Settled {
 pub(super) async fn settle(gateway: &Client, accepted: &BTreeSet<String>) -> Settled {
     let start = Instant::now();
     let mut settled = Settled { ledgers: None, missing: accepted.clone(), took: Duration::ZERO };
-    let mut equal_looks = 0;
+    let (mut equal_looks, mut complete) = (0, None);
     while start.elapsed() < SETTLE_BOUND {
         let now = ledgers(gateway).await;
         if now.is_some() {
@@ -99,13 +99,16 @@ pub(super) async fn settle(gateway: &Client, accepted: &BTreeSet<String>) -> Set
         }
         if settled.ledgers.as_ref().is_some_and(is_complete) {
             forget_shipped(gateway, &mut settled.missing).await;
-            if settled.missing.is_empty() && equal_looks >= EQUAL_LOOKS {
-                break;
+            if settled.missing.is_empty() {
+                complete.get_or_insert_with(|| start.elapsed());
+                if equal_looks >= EQUAL_LOOKS {
+                    break;
+                }
             }
         }
         tokio::time::sleep(LOOK_PAUSE).await;
     }
-    settled.took = start.elapsed();
+    settled.took = complete.unwrap_or_else(|| start.elapsed());
     settled
 }
 
