@@ -80,7 +80,10 @@ async fn build(folder: &Path, narrator: &Narrator) -> anyhow::Result<()> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo)
-        .args(["build", "--package", SHOP, "--profile", profile, "--target-dir"])
+        // Both packages are named so that what they share has the features that it was built with for this program (cargo unifies
+        // over what is named), and is not built again.
+        .args(["build", "--package", env!("CARGO_PKG_NAME"), "--package", SHOP, "--bin", SHOP])
+        .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
