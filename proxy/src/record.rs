@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use policy::bulkhead::Permit;
@@ -13,6 +14,8 @@ use crate::access_log::Line;
 use crate::edge::{Arrival, InFlight};
 use crate::metrics::RouteMeters;
 use crate::table::Lease;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,5 +152,5 @@ impl Drop for Record {
 
 /// The gRPC status in headers or trailers.
 pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u8> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    headers.get(&GRPC_STATUS)?.to_str().ok()?.parse().ok()
 }

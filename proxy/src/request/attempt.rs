@@ -137,7 +137,7 @@ impl Call<'_> {
         let failed = match result {
             Ok(Ok((response, connection))) => {
                 let took = done.since(now);
-                in_progress.end(verdict::first_impression(&response), done);
+                in_progress.end(verdict::first_impression(&response, self.record.is_grpc), done);
                 return Ok(Ok(Answer { response, connection, endpoint, permit, took, at: done }));
             }
             Ok(Err(failed)) => failed,
@@ -280,7 +280,7 @@ impl Call<'_> {
     /// The client asked for another protocol: whatever the answer is, it is the last.
     fn upgraded(&mut self, answer: Answer, downstream: Option<tunnel::Downstream>) -> Response<Answered> {
         let Answer { mut response, connection, endpoint, permit, .. } = answer;
-        endpoint.settle(permit, verdict::first_impression(&response), self.random(), self.now());
+        endpoint.settle(permit, verdict::first_impression(&response, false), self.random(), self.now());
         if let Some(downstream) = downstream
             && response.status() == http::StatusCode::SWITCHING_PROTOCOLS
         {

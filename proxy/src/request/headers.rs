@@ -101,9 +101,8 @@ pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Resu
     Ok(upgrade)
 }
 
-/// What a client could pretend is taken off where clients are not trusted; what is known is put on.
+/// What is known of the client is put on, in the place of what it could pretend.
 fn vouch(headers: &mut HeaderMap, arrival: &Arrival) {
-    headers.remove(&CALLER);
     match arrival.direction {
         Direction::Inbound => {
             if let Some(caller) = &arrival.peer_header {
@@ -149,9 +148,9 @@ pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
     remove_hop_by_hop(headers);
 }
 
-/// Most messages have none of these, which one look over the names tells for less than looking each of them up.
+/// What ends at this hop, and [`CALLER`], which nobody else may say. Most messages have none of these, which one look over the names tells for less than looking each of them up.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    const ALL: [HeaderName; 4] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
+    const ALL: [HeaderName; 5] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, CALLER];
     if headers.keys().any(|name| ALL.contains(name)) {
         for name in ALL {
             headers.remove(name);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use http::header::RETRY_AFTER;
+use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
@@ -21,9 +21,12 @@ use crate::refusal::Refusal;
 use crate::table::Lease;
 use crate::upstream::Security;
 
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
 /// What the head alone says about its endpoint.
-pub(super) fn first_impression(response: &Response<Incoming>) -> Outcome {
-    match grpc_status(response.headers()) {
+pub(super) fn first_impression(response: &Response<Incoming>, is_grpc: bool) -> Outcome {
+    let grpc = if is_grpc { grpc_status(response.headers()) } else { None };
+    match grpc {
         Some(status) => classify::grpc(status),
         None => http(response),
     }
@@ -92,7 +95,7 @@ impl Call<'_> {
         headers::depart(response.headers_mut(), false);
         if self.record.arrival.direction == Direction::Inbound {
             // Between sidecars this header says that the application was not reached, so no application may say it.
-            response.headers_mut().remove("proxy-status");
+            response.headers_mut().remove(&PROXY_STATUS);
         }
         let left = if self.deadline_asked { self.deadline.remaining(self.now()) } else { None };
         Some(response.map(|body| {
@@ -172,7 +175,7 @@ async fn peek(body: &mut Incoming) -> (Peeked, Option<u8>) {
 /// A refusal that the peer's sidecar made in its application's stead (RFC 9209). Sidecars take the header off what applications
 /// say, so it is the sidecar's own word.
 fn refused_by_peer(headers: &HeaderMap) -> Option<(Outcome, Option<Happened>)> {
-    let status = headers.get("proxy-status")?.to_str().ok()?.strip_prefix("meshwork; error=")?;
+    let status = headers.get(&PROXY_STATUS)?.to_str().ok()?.strip_prefix("meshwork; error=")?;
     let error = status.split(';').next()?;
     Some(match error {
         // It has enough to do; nothing was processed, and no breaker may open for it.
