@@ -26,9 +26,6 @@ pub struct Options {
     /// Seeds at a time; the number of cores when absent
     #[arg(long)]
     jobs: Option<usize>,
-    /// Build with optimisations: a longer build, shorter runs
-    #[arg(long)]
-    release: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,7 +50,7 @@ struct Outcome {
 
 /// Runs the seeds; an error when one of them is not good.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let binary = build(options.release)?;
+    let binary = build()?;
     let start = Instant::now();
     let next = AtomicU64::new(options.from);
     let outcomes = Mutex::new(Vec::new());
@@ -76,16 +73,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     summarise(options, &outcomes.into_inner().unwrap_or_else(PoisonError::into_inner), start)
 }
 
-fn build(release: bool) -> anyhow::Result<PathBuf> {
+fn build() -> anyhow::Result<PathBuf> {
     let root = crate::generate::root();
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "--package", "testkit", "--bin", "simulate"]).current_dir(&root);
-    if release {
-        command.arg("--release");
-    }
-    ensure!(command.status()?.success(), "the simulation did not build");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--profile", "sim", "--package", "testkit", "--bin", "simulate"])
+        .current_dir(&root)
+        .status()?;
+    ensure!(status.success(), "the simulation did not build");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join(if release { "release" } else { "debug" }).join("simulate"))
+    Ok(target.join("sim/simulate"))
 }
 
 fn run_twice(binary: &Path, seed: u64) -> anyhow::Result<Outcome> {
@@ -122,7 +118,7 @@ fn tell(options: &Options, seed: u64, outcome: &anyhow::Result<Outcome>) {
         }
         (Format::Text, Ok(outcome)) if outcome.violations.is_empty() => {}
         (Format::Text, outcome) => {
-            println!("seed {seed} fails; repeat it with: cargo run -p testkit --bin simulate -- {seed} --logs info");
+            println!("seed {seed} fails; repeat it with: cargo run --profile sim -p testkit --bin simulate -- {seed} --logs info");
             match outcome {
                 Ok(outcome) => outcome.violations.iter().take(5).for_each(|violation| println!("    {violation}")),
                 Err(error) => println!("    {error:#}"),

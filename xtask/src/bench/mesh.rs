@@ -56,7 +56,7 @@ impl Mesh {
         )?;
         let mut mesh = Self { ready: BTreeMap::new(), server: Some(server) };
         for instance in instances {
-            let file = data.join("ready").join(format!("{instance}.json"));
+            let file = data.join("run").join(format!("{instance}.ready"));
             let ready = wait(&format!("{instance} to be ready"), || Ok(fs::read(&file).ok()))?;
             mesh.ready.insert((*instance).to_owned(), serde_json::from_slice(&ready)?);
         }
