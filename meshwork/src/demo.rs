@@ -126,7 +126,14 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
         Err(error) => return Ok(failed(&error.to_string())),
     };
     let telling = tokio::spawn(events::tell(listener, narrator.clone(), &mesh, arguments.logs));
-    let demo = Demo { arguments, config, mesh, narrator: narrator.clone(), observer: tokio::sync::Mutex::default() };
+    let demo = Demo {
+        arguments,
+        config,
+        mesh,
+        narrator: narrator.clone(),
+        progress: Arc::default(),
+        observer: tokio::sync::Mutex::default(),
+    };
     let outcome = tokio::select! {
         // With `--keep` both end at the same moment, and what the report says counts.
         biased;
@@ -192,6 +199,7 @@ struct Demo {
     config: Config,
     mesh: Mesh,
     narrator: Arc<Narrator>,
+    progress: Arc<Progress>,
     // Taken for one look at a time, by the narration and by the faults.
     observer: tokio::sync::Mutex<Observer>,
 }
@@ -232,28 +240,29 @@ impl Demo {
         let Arguments { orders, rate: per_second, seed, .. } = self.arguments;
         let plan = Plan { orders, per_second, seed: seed.unwrap_or_else(runtime::random::seed) };
         self.narrator.step(&format!("{orders} orders, {per_second} a second (seed {})", plan.seed));
-        let (progress, began) = (Arc::new(Progress::default()), self.narrator.now());
+        let before = faults::look(&self.mesh, &self.observer).await;
+        let began = self.narrator.now();
         let (allow, allowed) = watch::channel(faults::allowed_first(orders));
         let placing =
-            orders::place_all(client.clone(), catalogue, plan, self.narrator.start(), progress.clone(), allowed);
+            orders::place_all(client.clone(), catalogue, plan, self.narrator.start(), self.progress.clone(), allowed);
         let ground = faults::Ground {
             mesh: &self.mesh,
             observer: &self.observer,
             narrator: &self.narrator,
-            progress: &progress,
+            progress: &self.progress,
         };
         let harm = faults::happen(&ground, orders, per_second, &allow);
         let both = async { tokio::join!(placing, harm) };
         let (placed, happened) = tokio::select! {
             both = both => both,
-            () = self.narrator.follow(&progress, orders) => unreachable!("the progress line goes on for ever"),
+            () = self.narrator.follow(&self.progress, orders) => unreachable!("the progress line goes on for ever"),
         };
         self.narrator.forget_progress();
         let stream = self.narrator.now().saturating_sub(began);
         let accepted = placed.iter().filter_map(|order| order.accepted().map(str::to_owned)).collect();
         self.narrator.step("every order has its answer; waiting until all that were accepted are shipped and notified");
         let settled = settle::settle(&client, &accepted).await;
-        let observed = faults::look(&self.mesh, &self.observer).await;
+        let observed = faults::look(&self.mesh, &self.observer).await.since(&before);
         let edges = picture::edges(&self.config, &observed);
         Recorded { orders: placed, faults: happened, settled, observed, edges, stream }
     }
@@ -265,6 +274,10 @@ impl Demo {
             tokio::time::sleep(LOOK_PAUSE).await;
             let now = faults::look(&self.mesh, &self.observer).await;
             now.news(&before).iter().for_each(|news| self.narrator.aside(news));
+            match self.progress.told().join(", ") {
+                told if told.is_empty() => {}
+                told => self.narrator.aside(&format!("customers are told {told}; they ask again under the same key")),
+            }
             before = now;
         }
     }

@@ -61,6 +61,26 @@ impl Observed {
         })
     }
 
+    /// What was counted after an earlier look. The broker's counts outlive it, so those of an earlier run may stand in them.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        for (edge, now) in &mut self.calls {
+            let before = before.calls.get(edge).copied().unwrap_or_default();
+            now.calls = now.calls.saturating_sub(before.calls);
+            now.failures = now.failures.saturating_sub(before.failures);
+            now.retries = now.retries.saturating_sub(before.retries);
+        }
+        for (destination, now) in &mut self.published {
+            *now = now.saturating_sub(before.published.get(destination).copied().unwrap_or(0));
+        }
+        for (edge, now) in &mut self.delivered {
+            let before = before.delivered.get(edge).copied().unwrap_or_default();
+            now.deliveries = now.deliveries.saturating_sub(before.deliveries);
+            now.redeliveries = now.redeliveries.saturating_sub(before.redeliveries);
+        }
+        self
+    }
+
     /// What is new against an earlier look, in words: retries and redeliveries by edge. Empty when there is nothing.
     #[must_use]
     pub fn news(&self, before: &Self) -> Vec<String> {
@@ -241,5 +261,7 @@ mod tests {
         assert_eq!(observed.deliveries(), Delivered { deliveries: 9, redeliveries: 2 });
         assert_eq!(observed.news(&before), ["orders was delivered to notifications again: 2 messages"]);
         assert!(observed.news(&observed).is_empty());
+        let since = observed.clone().since(&observed);
+        assert_eq!((since.published["orders"], since.deliveries()), (0, Delivered::default()));
     }
 }

@@ -4,8 +4,8 @@
 //! It records what was asked and answered, and when. What that comes to is left to the report.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -119,6 +119,21 @@ pub(super) struct Progress {
     pub(super) again: AtomicU64,
     /// Orders that were not accepted at their first request and have no answer for good yet.
     pub(super) waiting: AtomicU64,
+    /// What customers were told who are to ask again, and how often.
+    // A lock for an addition; taken only when something is not well, and by the narration.
+    told: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Progress {
+    /// What customers were told since the last time this was asked, in words.
+    pub(super) fn told(&self) -> Vec<String> {
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        told.into_iter().map(|(why, times)| format!("{times} × {why}")).collect()
+    }
+
+    fn tell(&self, why: &str) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner).entry(why.to_owned()).or_default() += 1;
+    }
 }
 
 /// What the shop sells.
@@ -210,6 +225,9 @@ async fn place(gateway: Arc<Client>, order: Order, start: Instant, progress: Arc
         }
         let sent = start.elapsed();
         let outcome = ask(&gateway, &order).await;
+        if let Outcome::Later(why) = &outcome {
+            progress.tell(why);
+        }
         let is_over = !matches!(outcome, Outcome::Later(_));
         tries.push(Try { sent, took: start.elapsed().saturating_sub(sent), outcome });
         if is_over {
