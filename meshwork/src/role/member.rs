@@ -84,7 +84,13 @@ impl Member {
     /// Applies the last good snapshot and from then on what the control plane sends. The receiver holds the version in use; 0: none yet.
     ///
     /// `inbound` is where the mesh reaches this instance.
-    pub fn follow<A, F>(&self, inbound: Option<SocketAddr>, health: watch::Receiver<Health>, drain: &Drain, apply: A) -> watch::Receiver<u64>
+    pub fn follow<A, F>(
+        &self,
+        inbound: Option<SocketAddr>,
+        health: watch::Receiver<Health>,
+        drain: &Drain,
+        apply: A,
+    ) -> watch::Receiver<u64>
     where
         A: Fn(Arc<Snapshot>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), String>> + Send + 'static,
@@ -205,7 +211,11 @@ where
     };
     match apply(snapshot.clone()).await {
         Ok(()) => {
-            tracing::info!(revision = snapshot.revision, version = snapshot.version, "working on the last good snapshot");
+            tracing::info!(
+                revision = snapshot.revision,
+                version = snapshot.version,
+                "working on the last good snapshot"
+            );
             version.send_replace(snapshot.version);
         }
         Err(why) => tracing::error!(why, "the last good snapshot was rejected"),

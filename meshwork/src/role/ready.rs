@@ -25,7 +25,11 @@ pub struct Ready {
 impl Ready {
     /// A role of this process.
     #[must_use]
-    pub fn new(role: &str, instance: &Name, addresses: impl IntoIterator<Item = (&'static str, Option<SocketAddr>)>) -> Self {
+    pub fn new(
+        role: &str,
+        instance: &Name,
+        addresses: impl IntoIterator<Item = (&'static str, Option<SocketAddr>)>,
+    ) -> Self {
         let addresses = addresses.into_iter().filter_map(|(name, address)| Some((name.to_owned(), address?))).collect();
         Self { pid: std::process::id(), role: role.to_owned(), instance: instance.clone(), addresses }
     }
