@@ -26,6 +26,8 @@ const TRIES_MAX: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest such wait.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long the shop may take to open its doors once every process is ready.
+const OPEN_BOUND: Duration = Duration::from_secs(20);
 /// Products that customers choose from.
 const PRODUCTS_MAX: usize = 500;
 /// Lines of an order, and of each product, at most.
@@ -141,11 +143,22 @@ impl Progress {
 pub(super) struct Catalogue(Vec<String>);
 
 impl Catalogue {
-    /// Reads it through the gateway.
+    /// Reads it through the gateway, again and again for [`OPEN_BOUND`]: in a folder of an earlier run the gateway begins with what it
+    /// kept, and hears a moment later where everything is now.
     ///
     /// # Errors
     /// When there is no answer, or none with products.
     pub(super) async fn read(gateway: &Client) -> anyhow::Result<Self> {
+        let end = Instant::now() + OPEN_BOUND;
+        loop {
+            match Self::ask(gateway).await {
+                Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn ask(gateway: &Client) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         struct Page {
             products: Vec<Product>,
