@@ -197,6 +197,7 @@ impl Books {
             topic.admit(name);
         }
         let Some(served) = self.served_mut(group) else { return Vec::new() };
+        let epoch = served.deliveries.epoch();
         let until = hold.map_or(crate::deliveries::UNTIMED, |hold| now.tick_ms.saturating_add(millis(hold)));
         let taken = served.deliveries.take(max, until, now);
         let attempts = taken.messages.iter().map(|(_, message)| message.attempts.assigned);
@@ -211,7 +212,7 @@ impl Books {
             .messages
             .into_iter()
             .map(|(position, message)| Given {
-                lease: Lease { position, assigned: message.attempts.assigned },
+                lease: Lease { position, assigned: message.attempts.assigned, epoch },
                 message,
             })
             .collect();
@@ -430,3 +431,6 @@ fn entry<'a, T: Default>(map: &'a mut BTreeMap<Name, T>, name: &Name) -> &'a mut
         None => unreachable!("it was put there a line above"),
     }
 }
+
+#[cfg(test)]
+mod tests;

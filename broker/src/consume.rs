@@ -69,7 +69,7 @@ pub fn lease_text(lease: Lease) -> String {
 /// When it has not.
 pub fn read_lease(text: &str) -> Result<Lease, Refusal> {
     let parsed = text.split_once('-').and_then(|(position, assigned)| {
-        Some(Lease { position: Position(position.parse().ok()?), assigned: assigned.parse().ok()? })
+        Some(Lease { position: Position(position.parse().ok()?), assigned: assigned.parse().ok()?, epoch: 0 })
     });
     parsed.ok_or_else(|| Refusal::Invalid(format!("{text:?} is not a lease")))
 }

@@ -30,6 +30,8 @@ pub struct Deliveries {
     keys: BTreeMap<u64, VecDeque<Position>>,
     leased: usize,
     delayed: usize,
+    /// Grows when all messages are dropped, so that leases from before do not count for those that come again.
+    epoch: u32,
 }
 
 /// What is known of a message without reading it.
@@ -99,6 +101,8 @@ pub struct Lease {
     pub position: Position,
     /// Its how-manieth assignment, from 1.
     pub assigned: u32,
+    /// Which life of the group it is from: a seek begins a new one. A queue has only the one, 0.
+    pub epoch: u32,
 }
 
 /// What [`Deliveries::take`] has given out.
@@ -184,7 +188,8 @@ impl Deliveries {
     /// One that has run out counts as long as that: its holder has done the work, and delivering it again would only do it twice.
     #[must_use]
     pub fn held(&self, lease: Lease) -> Option<&Message> {
-        self.messages.get(&lease.position).filter(|message| message.attempts.assigned == lease.assigned)
+        let message = self.messages.get(&lease.position)?;
+        (message.attempts.assigned == lease.assigned && lease.epoch == self.epoch).then_some(message)
     }
 
     /// Notes what replay says about the attempts of a message.
@@ -265,7 +270,13 @@ impl Deliveries {
     /// Drops all messages, but no dead letter.
     pub fn clear(&mut self) {
         let dead = std::mem::take(&mut self.dead);
-        *self = Self { dead, ..Self::default() };
+        *self = Self { dead, epoch: self.epoch.wrapping_add(1), ..Self::default() };
+    }
+
+    /// The epoch of the leases that are given out now.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
     }
 
     /// The messages that are neither settled nor dead.

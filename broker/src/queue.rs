@@ -63,7 +63,9 @@ impl Tally {
             count += 1;
             self.redelivered += u64::from(assigned > 1);
         }
-        add(&mut self.delivered, consumer, count);
+        if count > 0 {
+            add(&mut self.delivered, consumer, count);
+        }
     }
 }
 

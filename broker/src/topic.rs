@@ -113,6 +113,7 @@ impl Topic {
             subscription.cursor = cursor;
             subscription.served.wake.notify_waiters();
         }
+        self.admit(name);
     }
 
     /// Lets a subscription look at events as far as its window allows.
@@ -289,7 +290,7 @@ mod tests {
         assert_eq!((topic.lag(subscription), topic.position(subscription)), (3_000, Position(0)));
         let served = &mut topic.subscriptions.get_mut(&name).unwrap().served.deliveries;
         assert_eq!(served.take(2, UNTIMED, NOW).messages.len(), 2);
-        assert!(served.held(Lease { position: Position(2), assigned: 1 }).is_some());
+        assert!(served.held(Lease { position: Position(2), assigned: 1, epoch: 0 }).is_some());
         served.settle(Position(0));
         topic.admit(&name);
         let subscription = &topic.subscriptions[&name];

@@ -30,7 +30,7 @@ fn a_lease_that_runs_out_is_told_once_and_its_ack_still_counts() {
     let attempts = Attempts { assigned: 1, failed: 1 };
     deliveries.again(Position(1), attempts, 300, at(200));
     assert_eq!(deliveries.counts(), Counts { delayed: 1, ..Counts::default() });
-    let lease = Lease { position: Position(1), assigned: 1 };
+    let lease = Lease { position: Position(1), assigned: 1, epoch: 0 };
     assert!(deliveries.held(lease).is_some());
     assert_eq!(deliveries.fire(at(300)), []);
     assert_eq!(positions(&deliveries.take(5, 400, at(300))), [1]);
