@@ -20,13 +20,7 @@ type Floors = BTreeMap<String, BTreeSet<String>>;
 
 /// Looks at the whole workspace; an error that lists every finding.
 pub fn run() -> anyhow::Result<()> {
-    let root = crate::generate::root();
-    let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
-    let mut findings = edges(&floors(&architecture)?, &dependencies(&root)?);
-    for file in sources(&root)? {
-        let text = fs::read_to_string(root.join(&file))?;
-        findings.extend(look(&file, &text));
-    }
+    let findings = findings(&crate::generate::root())?;
     for finding in &findings {
         println!("{finding}");
     }
@@ -34,6 +28,16 @@ pub fn run() -> anyhow::Result<()> {
         bail!("tidy has {} findings", findings.len());
     }
     Ok(())
+}
+
+fn findings(root: &Path) -> anyhow::Result<Vec<String>> {
+    let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
+    let mut findings = edges(&floors(&architecture)?, &dependencies(root)?);
+    for file in sources(root)? {
+        let text = fs::read_to_string(root.join(&file))?;
+        findings.extend(look(&file, &text));
+    }
+    Ok(findings)
 }
 
 /// Reads the table: `| floor | crate | may see |`.
@@ -128,6 +132,11 @@ fn look(file: &Path, text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_workspace_is_tidy() {
+        assert_eq!(findings(&crate::generate::root()).unwrap(), Vec::<String>::new());
+    }
 
     #[test]
     fn an_edge_that_is_not_in_the_table_is_found() {

@@ -9,10 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Threads of the shared runtime.
 const WORKERS_MAX: usize = 2;
-/// What the shell says of a process that ended by itself because of SIGINT.
+/// What a shell says of a program that SIGINT ended.
 const SECOND_SIGNAL_CODE: i32 = 130;
 
-/// Runs `task` to its end. It is told to end by SIGTERM or SIGINT; a second one ends the process at once.
+/// Runs `task` to its end. It is told to end by SIGTERM, SIGINT or SIGHUP; a second one ends the process at once.
 pub(crate) fn block_on<F, T>(task: impl FnOnce(Drain) -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
@@ -33,17 +33,23 @@ where
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 

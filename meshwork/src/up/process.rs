@@ -66,7 +66,7 @@ impl Lines {
     }
 
     async fn take(&self, text: String) {
-        {
+        if !is_frame(&text) {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if last.len() == LAST_LINES {
                 last.pop_front();
@@ -76,6 +76,13 @@ impl Lines {
         // Whoever listened may have gone; the process goes on.
         let _ = self.events.send(Event::Line { instance: self.instance.clone(), text }).await;
     }
+}
+
+/// A frame of a backtrace: a few of them would push the message before them out of the last lines.
+fn is_frame(line: &str) -> bool {
+    let text = line.trim_start();
+    let numbered = text.split_once(": ").is_some_and(|(number, _)| number.parse::<u16>().is_ok());
+    text.len() < line.len() && (numbered || text.starts_with("at "))
 }
 
 /// Starts it. It is killed when this process ends in whatever way.
@@ -189,6 +196,19 @@ mod tests {
         assert_eq!(text, "good day");
         assert_eq!(lines.last().len(), LAST_LINES);
         assert_eq!(lines.last().last().map(String::as_str), Some("24"));
+    }
+
+    #[test]
+    fn frames_of_a_backtrace_are_not_worth_keeping() {
+        for (line, frame) in [
+            ("   0: std::panicking::begin_panic", true),
+            ("             at /src/main.rs:12:5", true),
+            ("thread 'main' panicked at src/main.rs:12:5:", false),
+            ("    0 of 3 are there", false),
+            ("404: not found", false),
+        ] {
+            assert_eq!(is_frame(line), frame, "{line}");
+        }
     }
 
     #[tokio::test]

@@ -75,7 +75,7 @@ pub(crate) struct Row {
 
 pub(crate) fn rows_table(rows: impl IntoIterator<Item = Row>, colours: bool) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled);
     match colours {
         true => table.enforce_styling(),
         false => table.force_no_tty(),
@@ -139,13 +139,12 @@ mod tests {
             report("orders", "orders-0", State::Starting, "127.0.0.1:8102"),
         ];
         let expected = "\
-────────────────────────────────────────────────────────────────────
- service          instance         state      address
-════════════════════════════════════════════════════════════════════
- gateway public   gateway-public   ready      http://127.0.0.1:8080
-────────────────────────────────────────────────────────────────────
- orders           orders-0         starting   http://127.0.0.1:8102
-────────────────────────────────────────────────────────────────────";
+┌────────────────────────────────────────────────────────────────────┐
+│ service          instance         state      address               │
+╞════════════════════════════════════════════════════════════════════╡
+│ gateway public   gateway-public   ready      http://127.0.0.1:8080 │
+│ orders           orders-0         starting   http://127.0.0.1:8102 │
+└────────────────────────────────────────────────────────────────────┘";
         assert_eq!(table(&reports, false), expected);
         assert!(table(&reports, true).contains("\u{1b}["));
     }

@@ -119,3 +119,21 @@ fn up_that_is_killed_leaves_no_process_behind() {
     assert!(!status.success());
     all_gone(&all);
 }
+
+#[test]
+fn a_second_ctrl_c_ends_it_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = application::command();
+    // An application that does not listen when it is asked to end.
+    let stubborn = format!("sh -c \"trap '' TERM; exec {command}\"");
+    let text = mesh("").replacen(&format!("'{command}'"), &serde_json::to_string(&stubborn).unwrap(), 1);
+    let up = Up::start(folder.path(), &text);
+    up.wait_for("gateway-public", "ready");
+    let all = family(up.pid());
+    up.signal("INT");
+    up.wait_for("front-0", "stopping");
+    up.signal("INT");
+    let (status, _) = up.end();
+    assert_eq!(status.code(), Some(130));
+    all_gone(&all);
+}
