@@ -123,7 +123,11 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
     let (events, listener) = mpsc::channel(EVENTS_MAX);
     let mesh = match Mesh::prepare(options(&arguments, &config, &place, program)?, events) {
         Ok(mesh) => mesh,
-        Err(error) => return Ok(failed(&error.to_string())),
+        Err(error) => {
+            // Nothing was started, so nothing is worth a look.
+            place.forget();
+            return Ok(failed(&error.to_string()));
+        }
     };
     let telling = tokio::spawn(events::tell(listener, narrator.clone(), &mesh, arguments.logs));
     let demo = Demo {

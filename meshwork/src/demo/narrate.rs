@@ -15,7 +15,7 @@ use crate::terminal::{self, BAD, FAINT, GOOD, STRONG};
 /// From one progress line to the next.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
 /// Columns of the progress bar.
-const BAR_WIDTH: u64 = 24;
+const BAR_WIDTH: u64 = 12;
 /// Back to the line's start, and nothing on it.
 const CLEAR_LINE: &str = "\r\u{1b}[2K";
 
@@ -114,9 +114,7 @@ fn bar(progress: &Progress, orders: u64) -> String {
         [&progress.sent, &progress.accepted, &progress.refused, &progress.again].map(|one| one.load(Ordering::Relaxed));
     let done = (accepted + refused) * BAR_WIDTH / orders.max(1);
     let bar: String = (0..BAR_WIDTH).map(|column| if column < done { '█' } else { '░' }).collect();
-    format!(
-        "          {bar} {sent} of {orders} orders sent, {accepted} accepted, {refused} refused, {again} asked again"
-    )
+    format!("          {bar} {sent}/{orders} orders, {accepted} accepted, {refused} refused, {again} asked again")
 }
 
 #[cfg(test)]
@@ -135,6 +133,6 @@ mod tests {
         progress.sent.store(10, Ordering::Relaxed);
         progress.accepted.store(4, Ordering::Relaxed);
         progress.refused.store(1, Ordering::Relaxed);
-        assert!(bar(&progress, 10).contains(&format!(" {}{} ", "█".repeat(12), "░".repeat(12))));
+        assert!(bar(&progress, 10).contains(&format!(" {}{} ", "█".repeat(6), "░".repeat(6))));
     }
 }
