@@ -111,14 +111,30 @@ pub(super) fn taken<B>(head: &mut Parts, body: B) -> Request<B> {
     request
 }
 
-/// The request, its head staying where it stands for another attempt. Extensions are this process's own and stay.
-pub(super) fn copied<B>(head: &Parts, body: B) -> Request<B> {
-    let mut request = Request::new(body);
-    request.method_mut().clone_from(&head.method);
-    request.uri_mut().clone_from(&head.uri);
-    request.headers_mut().clone_from(&head.headers);
-    *request.version_mut() = head.version;
-    request
+/// A head in as few pieces as it can be made anew from: a list costs a third of a clone of the map.
+pub(super) struct Copy {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Copy {
+    pub(super) fn of(head: &Parts) -> Self {
+        let headers = head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { method: head.method.clone(), uri: head.uri.clone(), version: head.version, headers }
+    }
+
+    /// Puts the head back where it was taken from. Extensions are this process's own and are not sent.
+    pub(super) fn restore(&self, head: &mut Parts) {
+        head.method = self.method.clone();
+        head.uri = self.uri.clone();
+        head.version = self.version;
+        head.headers.clear();
+        for (name, value) in &self.headers {
+            head.headers.append(name.clone(), value.clone());
+        }
+    }
 }
 
 /// A body of unknown length behind a method that mostly has none must say that it is there.

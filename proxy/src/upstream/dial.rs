@@ -19,9 +19,7 @@ use crate::body::Sent;
 
 /// Longest wait for a connection, its TLS handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most headers in an answer; more is the endpoint's fault.
-const ANSWER_HEADERS_MAX: usize = 128;
-/// Read buffer of one HTTP/1.1 connection; an answer's head must fit.
+/// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its headers to 100.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
 /// Flow-control window of one HTTP/2 stream.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -156,7 +154,7 @@ where
     match protocol {
         Protocol::Http => {
             let mut builder = http1::Builder::new();
-            builder.max_headers(ANSWER_HEADERS_MAX).max_buf_size(ANSWER_HEAD_BYTES_MAX);
+            builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).writev(false);
             let (sender, driver) = builder.handshake(io).await.map_err(Unreachable::Start)?;
             tokio::spawn(async move {
                 // How a connection ended reaches the request that was on it; without one, it is nobody's news.

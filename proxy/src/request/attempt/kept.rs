@@ -13,7 +13,9 @@ use crate::table::{Backend, Route};
 
 /// The request as far as it is still here.
 pub(super) struct Kept<'a> {
+    /// Whole before the first attempt; from then on what `copy` restores.
     head: &'a mut Parts,
+    copy: Option<outgoing::Copy>,
     head_is_here: bool,
     body: Kind,
     replay: bool,
@@ -51,7 +53,7 @@ impl<'a> Kept<'a> {
                 }
             }
         };
-        Self { method: head.method.clone(), head, head_is_here: true, body, replay, broken, bytes_max }
+        Self { method: head.method.clone(), head, copy: None, head_is_here: true, body, replay, broken, bytes_max }
     }
 
     /// The request for an attempt; `None` when it is not here any more.
@@ -67,10 +69,13 @@ impl<'a> Kept<'a> {
         if !self.head_is_here {
             return None;
         }
+        match &self.copy {
+            Some(copy) => copy.restore(self.head),
+            None if self.replay => self.copy = Some(outgoing::Copy::of(self.head)),
+            None => self.head_is_here = false,
+        }
         outgoing::stamp(&mut self.head.headers, stamp);
-        self.head_is_here = self.replay;
-        let mut request =
-            if self.replay { outgoing::copied(self.head, body) } else { outgoing::taken(self.head, body) };
+        let mut request = outgoing::taken(self.head, body);
         outgoing::frame(&mut request);
         Some(request)
     }
