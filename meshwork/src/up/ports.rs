@@ -33,7 +33,8 @@ pub(crate) fn check(waves: &[Vec<Planned>], port_flag: Option<&str>) -> Vec<Take
                 (*listen, format!("the gateway `{name}`"), remedy)
             }
             Part::Service(service) => {
-                let Some(port) = service.port else { continue };
+                // What `up` does not start is there already, or comes from elsewhere.
+                let (Some(port), Some(_)) = (service.port, &service.command) else { continue };
                 let remedy = format!("move it with `services.{}.port` in the mesh file", service.name);
                 (loopback(port), format!("the application of `{}`", planned.instance), remedy)
             }

@@ -97,9 +97,9 @@ pub(crate) fn rows_table(rows: impl IntoIterator<Item = Row>, colours: bool) -> 
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
-/// Where a person reaches it: a gateway's door, the control plane's admin API, an application's port.
+/// Where a person reaches it: a gateway's door, the control plane's admin API, an application's port, the broker's status.
 pub(crate) fn address(addresses: &BTreeMap<String, SocketAddr>) -> String {
-    let door = ["gateway", "application", "admin", "inbound"].iter().find_map(|name| addresses.get(*name));
+    let door = ["gateway", "application", "admin", "outbound"].iter().find_map(|name| addresses.get(*name));
     door.map(|address| format!("http://{address}")).unwrap_or_default()
 }
 
