@@ -147,3 +147,34 @@ async fn the_log_does_not_grow_for_ever_and_keeps_what_is_of_use() {
         assert_eq!((&lease["event"]["id"], &lease["position"]), (&json!("waits"), &waits["position"]));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_what_is_new_and_lets_go_of_what_is_done() {
+    let fixture = Fixture::start(part()).await;
+    fixture.disk.fail(Operation::Allocate, 0, io::ErrorKind::StorageFull, true);
+    let data = format!("\"{}\"", "x".repeat(30_000));
+    let mut accepted = 0;
+    let problem = loop {
+        let (status, answer) = fixture.publish("queues/work", &accepted.to_string(), "", &data).await;
+        if status != 201 {
+            assert_eq!(status, 507, "{answer}");
+            break answer;
+        }
+        accepted += 1;
+    };
+    assert_eq!(problem["title"], "The disk is full");
+    let leases = fixture.lease("max=1000").await;
+    assert_eq!(leases.len(), accepted);
+    for lease in &leases {
+        assert_eq!(fixture.end(lease, "ack", "").await.0, 200);
+    }
+    fixture.disk.heal();
+    let mut tries = 0;
+    while fixture.publish("queues/work", "later", "", &data).await.0 != 201 {
+        tries += 1;
+        assert!(tries < 100, "room that comes back is used without a restart");
+    }
+    let fixture = fixture.crash(1, part()).await;
+    let work = &fixture.status()["queues"]["work"];
+    assert_eq!((&work["ready"], &work["settled"]), (&json!(1), &json!(accepted)));
+}
