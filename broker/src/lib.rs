@@ -3,8 +3,8 @@
 //! It reaches its consumers, and is reached, through the mesh: identity, authorization of calls, retries and breakers are the data plane's. It
 //! is not a database, and nothing here agrees with other machines: that is an engine's business, or nobody's.
 //!
-//! In reading order: a message comes in at [`serve`], is checked by [`accept`], decided on by [`verdict`] and written by the
-//! [`committer`]; the [`books`] say what is where; [`push`] and [`consume`] give it out, and the [`timer`] lets time pass.
+//! In reading order: a message comes in at `serve`, is checked by `accept`, decided on by `verdict` and written by the
+//! `committer`; the `books` say what is where; `push` and `consume` give it out, and the `timer` lets time pass.
 
 mod accept;
 mod books;
