@@ -38,6 +38,9 @@ pub struct Options {
     /// Rounds of each side
     #[arg(long, default_value_t = 3)]
     rounds: u32,
+    /// Measure the release binary that is there instead of building it
+    #[arg(long)]
+    no_build: bool,
     /// Only the cases whose name holds this
     #[arg(long)]
     only: Option<String>,

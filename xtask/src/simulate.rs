@@ -118,7 +118,9 @@ fn tell(options: &Options, seed: u64, outcome: &anyhow::Result<Outcome>) {
         }
         (Format::Text, Ok(outcome)) if outcome.violations.is_empty() => {}
         (Format::Text, outcome) => {
-            println!("seed {seed} fails; repeat it with: cargo run --profile sim -p testkit --bin simulate -- {seed} --logs info");
+            println!(
+                "seed {seed} fails; repeat it with: cargo run --profile sim -p testkit --bin simulate -- {seed} --logs info"
+            );
             match outcome {
                 Ok(outcome) => outcome.violations.iter().take(5).for_each(|violation| println!("    {violation}")),
                 Err(error) => println!("    {error:#}"),

@@ -17,7 +17,7 @@ use tonic::transport::Endpoint;
 use super::mesh::{self, Mesh};
 use super::nats::{self, Nats};
 use super::process::cpu_us;
-use super::{Bar, Comparison, Options, median};
+use super::{Bar, Comparison, Options, median, origin};
 
 /// Publishers at a time.
 pub const PUBLISHERS: usize = 64;
@@ -37,13 +37,17 @@ pub struct Round {
 
 /// Runs all cases.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    mesh::build()?;
+    if !options.no_build {
+        mesh::build()?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(compare(options))
 }
 
 async fn compare(options: &Options) -> anyhow::Result<()> {
-    let mesh = Mesh::start("broker", MESH, &["broker", "publisher-0"])?;
+    // Nothing calls the applications: any port that answers will do for their health.
+    let (_origin, origin) = origin::http1()?;
+    let mesh = Mesh::start("broker", &mesh_file(origin.port()), &["broker", "publisher-0"])?;
     let ours = (mesh.address("publisher-0", "outbound")?, vec![mesh.pid("broker"), mesh.pid("publisher-0")]);
     let default = Nats::start("nats-default", nats::Sync::Default)?;
     let always = Nats::start("nats-always", nats::Sync::Always)?;
@@ -85,8 +89,13 @@ async fn compare(options: &Options) -> anyhow::Result<()> {
     ))
 }
 
-const MESH: &str = "mesh: bench\nservices:\n  publisher: {protocol: http, port: 1, publishes: [load]}\n  \
-                    consumer: {protocol: http, port: 1, consumes: [{queue: load}]}\nqueues:\n  load: {messages_max: 100000000}\n";
+fn mesh_file(port: u16) -> String {
+    format!(
+        "mesh: bench\nservices:\n  publisher: {{protocol: http, port: {port}, publishes: [load]}}\n  \
+         consumer: {{protocol: http, port: {port}, consumes: [{{queue: load}}]}}\n\
+         queues:\n  load: {{messages_max: 100000000}}\n"
+    )
+}
 
 async fn publish(sidecar: SocketAddr, bound: Duration, round: u32) -> anyhow::Result<Round> {
     let channel = Endpoint::from_shared(format!("http://{sidecar}"))?

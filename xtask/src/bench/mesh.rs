@@ -48,11 +48,7 @@ impl Mesh {
         let data = folder.join("data");
         let server = Server::start(
             &format!("mesh-{name}"),
-            Command::new(binary())
-                .arg("up")
-                .arg(&file)
-                .args(["--lanes", "1", "--access-log", "off", "--data"])
-                .arg(&data),
+            Command::new(binary()).arg("up").arg(&file).args(["--lanes", "1", "--data"]).arg(&data),
         )?;
         let mut mesh = Self { ready: BTreeMap::new(), server: Some(server) };
         for instance in instances {

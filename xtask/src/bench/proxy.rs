@@ -30,7 +30,9 @@ struct Side {
 
 /// Runs all cases.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    mesh::build()?;
+    if !options.no_build {
+        mesh::build()?;
+    }
     if options.wants("http1-gateway") {
         http1_gateway(options)?;
     }
@@ -107,9 +109,9 @@ fn ours_gateway(protocol: &str, origin: SocketAddr) -> anyhow::Result<Side> {
             "mesh: bench\nservices:\n  origin: {{protocol: {protocol}, external: {{addresses: ['{origin}']}}}}\n\
              gateways:\n  door: {{listen: '{listen}', backends: [{{service: origin}}]}}\n"
         ),
-        &["door"],
+        &["gateway-door"],
     )?;
-    let pids = vec![mesh.pid("door")];
+    let pids = vec![mesh.pid("gateway-door")];
     Ok(Side {
         name: "meshwork gateway",
         servers: Vec::new(),
