@@ -6,33 +6,39 @@
 //! In reading order: a message comes in at `serve`, is checked by `accept`, decided on by `verdict` and written by the
 //! `committer`; the `books` say what is where; `push` and `consume` give it out, and the `timer` lets time pass.
 
-mod accept;
-mod books;
 mod broker;
-mod cache;
-mod checkpoint;
+mod recovery;
+pub mod status;
+
+// In and out.
+mod accept;
 mod cloudevents;
-mod committer;
-mod compaction;
 mod consume;
 mod core;
+mod push;
+mod refusal;
+mod serve;
+mod timer;
+
+// What is decided and written.
+mod committer;
+mod compaction;
+pub mod engine;
+mod record;
+mod verdict;
+
+// What is where.
+mod books;
+mod cache;
+mod checkpoint;
 mod dedup;
 mod deliveries;
-pub mod engine;
 mod ledger;
 mod metrics;
 mod moment;
 mod payloads;
-mod push;
 mod queue;
-mod record;
-mod recovery;
-mod refusal;
-mod serve;
-pub mod status;
-mod timer;
 mod topic;
-mod verdict;
 
 pub use broker::{Broker, Error, Options};
 pub use status::Status;
