@@ -39,6 +39,23 @@ async fn a_call_goes_through_both_sidecars() {
 }
 
 #[tokio::test]
+async fn lanes_share_a_port_and_count_together() {
+    let app = App::saying("here").await;
+    let mut mesh = Mesh::new(&["orders", "catalog"]);
+    mesh.lanes = std::sync::Arc::new(runtime::lanes::Lanes::start(2, "test").unwrap());
+    let catalog = mesh.callee("catalog", Protocol::Http, Target::Application(app.address), &["orders"]).await;
+    let part = in_mesh("catalog", Protocol::Http, vec![endpoint("catalog-0", catalog.inbound())]);
+    let orders = mesh.caller("orders", vec![("catalog", part)]).await;
+    for _ in 0..40 {
+        // Each on a connection of its own, which the kernel gives to either lane.
+        assert_eq!(get(orders.outbound(), "catalog", "/").await.body(), "here");
+    }
+    assert_eq!(orders.plane.observed().edges[0].calls, 40);
+    orders.plane.stop_outbound().await;
+    catalog.plane.stop_inbound().await;
+}
+
+#[tokio::test]
 async fn the_trace_goes_on_with_a_new_span_for_each_hop() {
     let app = App::saying("").await;
     let (orders, _catalog) = two(&app).await;

@@ -27,6 +27,8 @@ fn anywhere() -> SocketAddr {
 pub struct Mesh {
     pub ca: Ca,
     pub declared: Vec<&'static str>,
+    /// Where its data planes run: on the test's own runtime, if not on threads.
+    pub lanes: Arc<Lanes>,
 }
 
 /// A data plane of the mesh.
@@ -38,7 +40,7 @@ pub struct Node {
 
 impl Mesh {
     pub fn new(declared: &[&'static str]) -> Self {
-        Self { ca: Ca::new(&name("test")), declared: declared.to_vec() }
+        Self { ca: Ca::new(&name("test")), declared: declared.to_vec(), lanes: Arc::new(Lanes::inline()) }
     }
 
     async fn node(&self, subject: Subject, outbound: bool, target: Option<Target>, gateway: bool) -> Node {
@@ -49,7 +51,7 @@ impl Mesh {
             subject: subject.clone(),
             instance,
             identity: Some(self.ca.identity(&subject)),
-            lanes: Arc::new(Lanes::inline()),
+            lanes: self.lanes.clone(),
             metrics: Metrics::default(),
             access_log: AccessLog::Off,
             outbound: outbound.then(anywhere),
