@@ -111,6 +111,12 @@ impl Broker {
         self.handler.clone()
     }
 
+    /// Why the broker takes nothing any more until it is started again; `None` while it is well.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.core.ledger.failure()
+    }
+
     /// How the broker is.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -73,6 +73,7 @@ async fn a_failed_sync_is_the_end_and_is_said() {
     fixture.disk.heal();
     assert_eq!(fixture.publish("queues/work", "3", "", "1").await.0, 503, "it stays so");
     assert_eq!(fixture.status()["engine"]["healthy"], false);
+    assert!(fixture.broker.failure().is_some());
     assert!(fixture.lease("").await.is_empty(), "what cannot be settled is not given out");
     let fixture = fixture.crash(3, part()).await;
     assert_eq!(fixture.lease("").await[0]["event"]["id"], "1");
