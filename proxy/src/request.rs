@@ -68,7 +68,10 @@ async fn pass(
     {
         record.hold(bulkhead.admit().ok_or(Reason::Busy(bulkhead.concurrent_max()))?);
     }
-    headers::bound_body(head, body, bytes_max(&arrival, &table))?;
+    // A gRPC stream may be as long as it likes: its messages are bounded one by one by whoever decodes them.
+    if !record.is_grpc {
+        headers::bound_body(head, body, bytes_max(&arrival, &table))?;
+    }
     let upgrade = headers::arrive(head, &arrival, record.is_grpc)?;
     // Attempt.
     let (service, route) = match matched {

@@ -48,7 +48,7 @@ pub fn start(command: &Command, port: u16, sidecar: SocketAddr) -> anyhow::Resul
     if let Some(folder) = &command.folder {
         process.current_dir(folder);
     }
-    die_with_the_sidecar(&mut process);
+    let_go_of(&mut process);
     let child = CommandWrap::from(process)
         .wrap(ProcessGroup::leader())
         .spawn()
@@ -58,12 +58,15 @@ pub fn start(command: &Command, port: u16, sidecar: SocketAddr) -> anyhow::Resul
 }
 
 /// A sidecar that is killed takes its application with it: nothing could reach the application any more, and what started both
-/// would find its port taken (prctl(2), PR_SET_PDEATHSIG).
+/// would find its port taken (prctl(2), PR_SET_PDEATHSIG). The sidecar's own choice about huge pages is not its application's.
 #[expect(unsafe_code, reason = "the only way to run code between fork and exec")]
-fn die_with_the_sidecar(process: &mut tokio::process::Command) {
+fn let_go_of(process: &mut tokio::process::Command) {
     // SAFETY: prctl(2) is async-signal-safe and touches nothing of this process's memory.
     unsafe {
-        process.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from));
+        process.pre_exec(|| {
+            nix::sys::prctl::set_thp_disable(false)?;
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from)
+        });
     }
 }
 
