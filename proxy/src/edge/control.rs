@@ -134,6 +134,10 @@ impl Registry {
     pub(crate) fn add(&self) -> Option<Arc<Control>> {
         let mut connections = self.lock();
         if connections.len() >= CONNECTIONS_MAX {
+            // Those that ended since the last tick are still in the list.
+            connections.retain(|control| Arc::strong_count(control) > 1);
+        }
+        if connections.len() >= CONNECTIONS_MAX {
             return None;
         }
         let control = Arc::new(Control::default());
