@@ -40,6 +40,8 @@ pub(crate) enum Reason {
     NotLetThrough { host: String, path: String },
     #[error("{from} does not declare that it calls {to}; the missing edge is `calls: [{to}]` of {from}")]
     NoEdge { from: Subject, to: Name },
+    #[error("{0} declares nothing that it sends or receives; the missing edge is `publishes` or `consumes` of {0}")]
+    NoMessages(Subject),
     #[error("{to} is not called by {from}; the missing edge is `calls` of {from}")]
     CallerRefused { from: String, to: Subject },
     #[error("the request's body is longer than {0} bytes")]
@@ -135,7 +137,9 @@ impl Reason {
             Self::NotLetThrough { .. } => {
                 wire(S::NOT_FOUND, "destination_not_found", 5, "not-let-through", "Nothing here")
             }
-            Self::NoEdge { .. } => wire(S::FORBIDDEN, "http_request_denied", 7, "no-edge", "Not a declared call"),
+            Self::NoEdge { .. } | Self::NoMessages(_) => {
+                wire(S::FORBIDDEN, "http_request_denied", 7, "no-edge", "Not a declared call")
+            }
             Self::CallerRefused { .. } => {
                 wire(S::FORBIDDEN, "http_request_denied", 7, "caller-refused", "Not a declared caller")
             }

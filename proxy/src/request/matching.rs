@@ -65,6 +65,10 @@ pub(super) fn service(plane: &Plane, table: &Table, host: &str) -> Result<Arc<Se
     if let Some(name) = table.snapshot.declared.get(host) {
         return Err(no_edge(plane, name));
     }
+    if host == BROKER {
+        let refusal = Refusal::new(Reason::NoMessages(plane.subject.clone()));
+        return Err(Box::new(Refusal { service: Some(BROKER.to_owned()), ..*refusal }));
+    }
     let known = table.snapshot.declared.iter().map(Name::as_str).chain([BROKER, SIDECAR]);
     let near = nearest(host, known).into_iter().map(str::to_owned).collect();
     let refusal = Refusal::new(Reason::Undeclared(host.to_owned()));

@@ -28,6 +28,7 @@ async fn each_reason_has_its_status_its_error_and_its_words() {
     for (host, target, status, error, words) in [
         ("catalogue", "/", 404, "destination_not_found", "no service \"catalogue\""),
         ("secret", "/", 403, "http_request_denied", "service/orders does not declare that it calls secret"),
+        ("broker", "/", 403, "http_request_denied", "service/orders declares nothing that it sends or receives"),
         ("empty", "/", 503, "destination_unavailable", "empty has no live instance"),
         ("dead", "/", 502, "connection_refused", "no connection to dead"),
         ("a..b", "/", 400, "http_request_error", "empty label"),
