@@ -26,7 +26,7 @@ const MESSAGE: &[u8; 69] = &{
     message
 };
 
-/// Starts nginx with one worker; it answers every GET with 1 KiB.
+/// Starts nginx as one process, so that none of it is left when it is killed; it answers every GET with 1 KiB.
 pub fn http1() -> anyhow::Result<(Server, SocketAddr)> {
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let file = peers::folder()?.join("origin.conf");
@@ -34,7 +34,7 @@ pub fn http1() -> anyhow::Result<(Server, SocketAddr)> {
     fs::write(
         &file,
         format!(
-            "worker_processes 1; daemon off; pid {folder}/origin.pid; error_log /dev/null;\n\
+            "master_process off; daemon off; pid {folder}/origin.pid; error_log /dev/null;\n\
              events {{ worker_connections 1024; }}\n\
              http {{ access_log off; keepalive_requests 100000000; server {{ listen {address} reuseport; \
              location / {{ default_type text/plain; return 200 \"{body}\"; }} }} }}\n",
