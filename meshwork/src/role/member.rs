@@ -60,9 +60,6 @@ pub struct Member {
 
 /// Kept credentials that end sooner than this are not taken up again: enrolling anew is surer.
 const LIFE_LEFT_MIN: Duration = Duration::from_secs(30);
-/// From one attempt to enrol to the next; it doubles up to the second.
-const ENROLMENT_PAUSE_MIN: Duration = Duration::from_millis(50);
-const ENROLMENT_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Member {
     /// Takes up the kept identity or enrols for one, unless `stop` comes before, and keeps it renewed until `drain`.
@@ -170,25 +167,17 @@ fn kept_identity(local: &Local, options: &Options) -> Option<Identity> {
     (current.id == wanted && lives).then_some(identity)
 }
 
-/// Asks until the control plane answers; a refusal is final.
+/// Waits for the control plane as long as it takes, unless `stop` comes before; a refusal is final.
 async fn enrol(options: &Options, local: &Local, stop: &Drain) -> anyhow::Result<Identity> {
     let id = SpiffeId { mesh: options.mesh.clone(), subject: options.subject.clone() };
-    let mut pause = ENROLMENT_PAUSE_MIN;
-    loop {
-        match client::enrol(&options.control, &options.roots_pem, &options.token, &id).await {
-            Ok(credentials) => {
-                let identity = Identity::new(credentials.clone())?;
-                local.keep_credentials(&credentials)?;
-                return Ok(identity);
-            }
-            Err(error) if error.is_temporary() => tracing::info!(%error, "waiting for the control plane"),
-            Err(error) => return Err(error).with_context(|| format!("{} could not enrol", options.instance)),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(ENROLMENT_PAUSE_MAX),
-            () = stop.requested() => anyhow::bail!("asked to end before {} could enrol", options.instance),
-        }
+    let credentials = tokio::select! {
+        outcome = client::enrol(&options.control, &options.roots_pem, &options.token, &id) => outcome,
+        () = stop.requested() => anyhow::bail!("asked to end before {} could enrol", options.instance),
     }
+    .with_context(|| format!("{} could not enrol", options.instance))?;
+    let identity = Identity::new(credentials.clone())?;
+    local.keep_credentials(&credentials)?;
+    Ok(identity)
 }
 
 fn keeper(local: Local) -> impl Fn(&runtime::identity::Credentials) + Send + Sync + 'static {
