@@ -1,14 +1,18 @@
-//! One request on a connection of its own.
+//! One request on a connection of its own; its answer whole, or line by line as it comes.
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+
+use crate::PATIENCE;
 
 /// What came back.
 pub struct Reply {
@@ -40,6 +44,9 @@ pub async fn call(address: SocketAddr, method: Method, path: &str, headers: &[(&
 }
 
 /// As [`call`], of somebody who may be away.
+///
+/// # Errors
+/// What hyper says of the connection, or that the answer took longer than anything may.
 pub async fn try_call(
     address: SocketAddr,
     method: Method,
@@ -47,6 +54,46 @@ pub async fn try_call(
     headers: &[(&str, &str)],
     body: &str,
 ) -> anyhow::Result<Reply> {
+    let whole = async {
+        let (head, body) = send(address, method, path, headers, body).await?.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+    };
+    tokio::time::timeout(PATIENCE, whole).await.with_context(|| format!("no whole answer to {path}"))?
+}
+
+/// An answer that comes line by line.
+pub struct Lines {
+    body: Incoming,
+    read: Vec<u8>,
+}
+
+impl Lines {
+    /// The next document, or nothing where the answer has ended.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("another line, or the end");
+            self.read.extend_from_slice(frame?.unwrap().data_ref().unwrap());
+        }
+    }
+}
+
+/// Reads a path whose answer comes line by line.
+pub async fn lines(address: SocketAddr, path: &str) -> Lines {
+    let answer = tokio::time::timeout(PATIENCE, send(address, Method::GET, path, &[], "")).await;
+    Lines { body: answer.expect("an answer").unwrap().into_body(), read: vec![] }
+}
+
+async fn send(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> anyhow::Result<Response<Incoming>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
@@ -54,7 +101,5 @@ pub async fn try_call(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = sender.send_request(request.body(Full::new(Bytes::from(body.to_owned())))?).await?;
-    let (head, body) = response.into_parts();
-    Ok(Reply { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+    Ok(sender.send_request(request.body(Full::new(Bytes::from(body.to_owned())))?).await?)
 }

@@ -72,6 +72,10 @@ impl Shop {
         self.call(Method::GET, path, &[], "").await
     }
 
+    async fn lines(&self, path: &str) -> client::Lines {
+        client::lines(self.sidecar.address_of("storefront").unwrap(), path).await
+    }
+
     async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let storefront = self.sidecar.address_of("storefront").unwrap();
         client::call(storefront, method, path, headers, body).await
