@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version};
+use model::config::Protocol;
 
 use crate::access_log::Line;
 use crate::body::{Answered, Source};
@@ -68,8 +69,7 @@ async fn pass(
     {
         record.hold(bulkhead.admit().ok_or(Reason::Busy(bulkhead.concurrent_max()))?);
     }
-    // A gRPC stream may be as long as it likes: its messages are bounded one by one by whoever decodes them.
-    if !record.is_grpc {
+    if !(record.is_grpc && takes_streams(&arrival, &matched)) {
         headers::bound_body(head, body, bytes_max(&arrival, &table))?;
     }
     let upgrade = headers::arrive(head, &arrival, record.is_grpc)?;
@@ -105,6 +105,18 @@ fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), 
             Err(matching::no_edge(plane, &service.name))
         }
         (Direction::Outbound | Direction::Gateway, Matched::Service(..)) => Ok(()),
+    }
+}
+
+/// Whether a gRPC call may be as long as it likes: its messages are bounded one by one by whoever decodes them. A service that
+/// does not speak gRPC does not decode them, and no `content-type` lifts the bound on what it is sent.
+fn takes_streams(arrival: &Arrival, matched: &Matched) -> bool {
+    match matched {
+        Matched::Sidecar => false,
+        Matched::Service(service, _) => {
+            service.protocol == Protocol::Grpc
+                || (arrival.direction == Direction::Inbound && arrival.plane.handler().is_some())
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Table {
 pub(crate) struct Service {
     pub(crate) name: Name,
     pub(crate) callable: bool,
+    /// What its application speaks.
+    pub(crate) protocol: Protocol,
     /// As the policies want them; index for index the same as `routes`.
     pub(crate) rules: Vec<model::config::Route>,
     pub(crate) routes: Vec<Arc<Route>>,
@@ -60,10 +62,21 @@ pub(crate) struct Backend {
     pub(crate) service: Name,
     pub(crate) subset: Option<Name>,
     pub(crate) protocol: Protocol,
+    /// Its endpoints are sidecars.
+    pub(crate) in_mesh: bool,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// Whether its endpoints can prove that they did not process a request, so that any method may be sent again: HTTP/2 can,
     /// and so can the sidecars of the mesh.
     pub(crate) proves_unprocessed: bool,
     /// What `Host` becomes; `None`: it stays.
     pub(crate) host: Option<HeaderValue>,
+}
+
+impl Backend {
+    /// What is spoken to its endpoints for one request. Sidecars take both, and only HTTP/2 carries a gRPC call's trailers
+    /// whole: in HTTP/1.1 they get through where a `Trailer` header has announced them (RFC 9110 §6.6.2), which gRPC servers
+    /// do not send.
+    pub(crate) fn protocol_for(&self, is_grpc: bool) -> Protocol {
+        if is_grpc && self.in_mesh { Protocol::Grpc } else { self.protocol }
+    }
 }

@@ -1,11 +1,14 @@
-//! Connections to endpoints: how one is made ([`dial`]), kept ([`pool`]) and used for one request ([`exchange`]).
+//! Connections to endpoints: how one is made ([`dial`]), kept ([`pool`]) and used for one request ([`exchange`]); HTTP/2's own
+//! half of that is [`http2`].
 //!
 //! Which endpoint, whether to try again, and what a failure means for the endpoint, is decided above.
 
 pub(crate) mod dial;
 pub(crate) mod exchange;
+mod http2;
 pub(crate) mod pool;
 
 pub(crate) use dial::{Address, Dial, Security, Unreachable};
-pub(crate) use exchange::Connection;
+pub(crate) use exchange::{Connection, Received};
+pub(crate) use http2::Stream;
 pub(crate) use pool::Pool;

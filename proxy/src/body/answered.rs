@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use runtime::http::BoxError;
 use tokio::time::Sleep;
 
 use crate::record::{End, Record};
 use crate::refusal;
+use crate::upstream::Received;
 
 /// A response's body.
 pub(crate) struct Answered {
@@ -24,9 +24,9 @@ pub(crate) struct Answered {
 enum Kind {
     Empty,
     Full(Bytes),
-    Incoming(Incoming),
+    Received(Received),
     /// Its first frame was looked at.
-    Peeked(Option<Frame<Bytes>>, Incoming),
+    Peeked(Option<Frame<Bytes>>, Received),
     Boxed(runtime::http::Body),
 }
 
@@ -45,11 +45,11 @@ impl Answered {
         Kind::Full(bytes.into()).into()
     }
 
-    pub(crate) fn incoming(body: Incoming) -> Self {
-        Kind::Incoming(body).into()
+    pub(crate) fn received(body: Received) -> Self {
+        Kind::Received(body).into()
     }
 
-    pub(crate) fn peeked(first: Option<Frame<Bytes>>, rest: Incoming) -> Self {
+    pub(crate) fn peeked(first: Option<Frame<Bytes>>, rest: Received) -> Self {
         Kind::Peeked(first, rest).into()
     }
 
@@ -98,9 +98,9 @@ impl Kind {
             }
             Self::Peeked(first, rest) => match first.take() {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => Pin::new(rest).poll_frame(cx).map_err(BoxError::from),
+                None => Pin::new(rest).poll_frame(cx),
             },
-            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Received(body) => Pin::new(body).poll_frame(cx),
             Self::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -109,7 +109,7 @@ impl Kind {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Incoming(body) => body.is_end_stream(),
+            Self::Received(body) => body.is_end_stream(),
             Self::Peeked(first, rest) => first.is_none() && rest.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
@@ -153,7 +153,7 @@ impl Body for Answered {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Incoming(body) => body.size_hint(),
+            Kind::Received(body) => body.size_hint(),
             // Bytes of the peeked frame are no longer in the rest's count.
             Kind::Peeked(..) => SizeHint::new(),
             Kind::Boxed(body) => body.size_hint(),

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Response, header};
-use hyper::body::Incoming;
 use model::config::Protocol;
 use policy::balance::{self, Candidate, NoEndpoint};
 use policy::breaker::Permit;
@@ -25,8 +24,11 @@ use crate::plane::Plane;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
-use crate::upstream::{Connection, Unreachable, dial};
+use crate::upstream::{Connection, Received, Unreachable, dial};
 use kept::Kept;
+
+/// A deadline of a caller's own that is shorter says nothing about the endpoint that did not meet it.
+const HASTY_BELOW: Duration = Duration::from_millis(100);
 
 /// All attempts of one request.
 struct Call<'a> {
@@ -34,9 +36,11 @@ struct Call<'a> {
     service: &'a Service,
     route: &'a Route,
     backend: &'a Backend,
+    /// What is spoken to its endpoints.
+    protocol: Protocol,
     deadline: Deadline,
-    /// Whether the client itself has set one.
-    deadline_asked: bool,
+    /// What the client itself has set.
+    asked: Option<Duration>,
     trace: TraceParent,
     kept: Kept<'a>,
     /// The attempt that is made now, from 1.
@@ -58,7 +62,7 @@ struct Failed {
 
 /// An attempt that got one.
 struct Answer {
-    response: Response<Incoming>,
+    response: Response<Received>,
     connection: Connection,
     endpoint: Arc<Endpoint>,
     permit: Permit,
@@ -82,16 +86,18 @@ pub(super) async fn run(
     service.budget.deposit(started);
     let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
     let trace = outgoing::trace(&head.headers, || record.random());
-    outgoing::address(head, backend.protocol, backend.host.as_ref());
+    let protocol = backend.protocol_for(record.is_grpc);
+    outgoing::address(head, protocol, backend.host.as_ref());
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
-        deadline_asked: asked.is_some(),
+        asked,
         kept: Kept::new(head, body, route, backend),
         record,
         service,
         route,
         backend,
+        protocol,
         trace,
         number: 1,
         been_to: Vec::new(),
@@ -153,9 +159,11 @@ impl Call<'_> {
     }
 
     fn timed_out(&self, wait: Duration) -> Failed {
+        // Callers in a hurry must not open the breaker for everybody.
+        let hasty = wait < HASTY_BELOW && self.asked.is_some_and(|asked| asked < HASTY_BELOW);
         Failed {
             happened: Happened::Timeout,
-            outcome: Outcome::LOCAL_FAULT,
+            outcome: if hasty { Outcome::Unknown } else { Outcome::LOCAL_FAULT },
             reason: Reason::Timeout { service: self.backend.service.clone(), after: wait },
             why: "no answer in time".to_owned(),
         }
@@ -197,13 +205,13 @@ impl Call<'_> {
         &mut self,
         endpoint: &Arc<Endpoint>,
         now: Tick,
-    ) -> Result<(Response<Incoming>, Connection), Failed> {
+    ) -> Result<(Response<Received>, Connection), Failed> {
         let slot = self.record.arrival.lane;
-        let mut connection = match pooled(endpoint, slot, now) {
+        let mut connection = match pooled(endpoint, self.protocol, slot, now) {
             Some(connection) => connection,
             // Boxed: the rare path keeps the future of every request small.
             None => {
-                let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, slot)).await;
+                let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, self.protocol, slot)).await;
                 new.map_err(|error| self.unreachable(&error))?
             }
         };
@@ -224,7 +232,7 @@ impl Call<'_> {
             return Err(self.broke(broke.unprocessed, broke.reused, broke.why));
         };
         // The connection had closed while it was idle, and not a byte was sent: a new one takes its place, and nobody need know.
-        let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, slot)).await;
+        let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, self.protocol, slot)).await;
         let mut connection = new.map_err(|error| self.unreachable(&error))?;
         match connection.send(*unsent).await {
             Ok(response) => Ok((response, connection)),
@@ -289,7 +297,7 @@ impl Call<'_> {
         }
         self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
         super::headers::depart(response.headers_mut(), false);
-        response.map(Answered::incoming)
+        response.map(Answered::received)
     }
 
     fn log(&mut self, endpoint: &Endpoint) {
@@ -300,32 +308,44 @@ impl Call<'_> {
     }
 }
 
-async fn new_connection(plane: &Plane, endpoint: &Endpoint, slot: usize) -> Result<Connection, Unreachable> {
+async fn new_connection(
+    plane: &Plane,
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    slot: usize,
+) -> Result<Connection, Unreachable> {
     let pool = endpoint.pool(slot);
-    let _one_at_a_time = match endpoint.dial.protocol {
-        Protocol::Http => None,
+    let fresh = match protocol {
+        Protocol::Http => dial::dial(&endpoint.dial, protocol, plane.identity.as_ref()).await?,
         Protocol::Grpc => {
-            let turn = pool.dialling.lock().await;
+            let asked = plane.now();
+            let mut found = pool.dialling.lock().await;
             if let Some(connection) = pool.take_http2(plane.now()) {
                 return Ok(connection);
             }
-            Some(turn)
+            if let Some((at, error)) = &*found
+                && *at >= asked
+            {
+                return Err(Unreachable::Found(error.clone()));
+            }
+            let dialled = dial::dial(&endpoint.dial, protocol, plane.identity.as_ref()).await.map_err(Arc::new);
+            *found = dialled.as_ref().err().map(|error| (plane.now(), error.clone()));
+            return Ok(pool.admit(dialled.map_err(Unreachable::Found)?, plane.now()));
         }
     };
-    let fresh = dial::dial(&endpoint.dial, plane.identity.as_ref()).await?;
     Ok(pool.admit(fresh, plane.now()))
 }
 
-fn pooled(endpoint: &Endpoint, slot: usize, now: Tick) -> Option<Connection> {
+fn pooled(endpoint: &Endpoint, protocol: Protocol, slot: usize, now: Tick) -> Option<Connection> {
     let pool = endpoint.pool(slot);
-    match endpoint.dial.protocol {
+    match protocol {
         Protocol::Http => pool.take_http1(now),
         Protocol::Grpc => pool.take_http2(now),
     }
 }
 
 /// The server's wish about trying again.
-fn pushback(response: &Response<Incoming>) -> policy::pushback::Pushback {
+fn pushback(response: &Response<Received>) -> policy::pushback::Pushback {
     let headers = response.headers();
     if let Some(value) = headers.get("grpc-retry-pushback-ms") {
         return policy::pushback::grpc(value.as_bytes());

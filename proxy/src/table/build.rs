@@ -94,7 +94,6 @@ fn endpoints_of(
             let dial = |endpoint: &model::snapshot::Endpoint| Dial {
                 address: Address::Socket(endpoint.address),
                 security: Security::Mesh(subject.clone()),
-                protocol: part.protocol,
             };
             let one = |e: &model::snapshot::Endpoint| (e.instance.to_string(), e.subset.clone(), dial(e));
             part.endpoints.iter().map(one).collect()
@@ -135,7 +134,7 @@ fn external_dials(
     };
     let dial = |address: &String| {
         let parsed = address.parse().map_or_else(|_| Address::Named(address.clone()), Address::Socket);
-        (address.clone(), None, Dial { address: parsed, security: security.clone(), protocol })
+        (address.clone(), None, Dial { address: parsed, security: security.clone() })
     };
     Ok(external.addresses.iter().map(dial).collect())
 }
@@ -153,6 +152,7 @@ fn service(
     Ok(Service {
         name: name.clone(),
         callable: part.callable,
+        protocol: part.protocol,
         routes: routes.collect::<Result<_, _>>()?,
         rules,
         endpoints: endpoints.get(name).cloned().unwrap_or_default(),
@@ -179,6 +179,7 @@ fn route(
             service: backend.service.clone(),
             subset: backend.subset.clone(),
             protocol: part.protocol,
+            in_mesh: part.external.is_none(),
             endpoints: endpoints[&backend.service].iter().filter(in_subset).cloned().collect(),
             proves_unprocessed: part.protocol == Protocol::Grpc || part.external.is_none(),
             host: part.external.as_ref().and_then(host_of),
@@ -222,8 +223,7 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
     let endpoints = match plane.target.as_ref()? {
         Target::Handler(_) => Vec::new(),
         Target::Application(address) => {
-            let dial =
-                Dial { address: Address::Socket(*address), security: Security::Plain, protocol: inbound.protocol };
+            let dial = Dial { address: Address::Socket(*address), security: Security::Plain };
             // Whether this instance is worth asking is for its callers' breakers to find out.
             let breaker = Breaker { consecutive_failures: u32::MAX, ..Breaker::default() };
             let instance = plane.instance.as_str();
@@ -245,6 +245,7 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
         service: name.clone(),
         subset: None,
         protocol: inbound.protocol,
+        in_mesh: false,
         endpoints: endpoints.clone(),
         proves_unprocessed: inbound.protocol == Protocol::Grpc,
         host: None,
@@ -258,6 +259,13 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
         meters: Arc::new(meters),
     };
     let budget = kept.map(|service| service.budget.clone()).unwrap_or_default();
-    let service = Service { name, callable: true, rules: vec![rule], routes: vec![Arc::new(route)], endpoints, budget };
-    Some(Arc::new(service))
+    Some(Arc::new(Service {
+        name,
+        callable: true,
+        protocol: inbound.protocol,
+        rules: vec![rule],
+        routes: vec![Arc::new(route)],
+        endpoints,
+        budget,
+    }))
 }

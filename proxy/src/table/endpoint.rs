@@ -11,7 +11,7 @@ use policy::classify::Outcome;
 use policy::time::Tick;
 
 use crate::body::Sent;
-use crate::upstream::{Connection, Dial, Pool, pool};
+use crate::upstream::{Connection, Dial, Pool, Stream};
 
 /// One endpoint of a service. Each lane has its own connections to it and its own view of its load; the breaker is shared, since
 /// it is one endpoint that fails, whichever lane finds out.
@@ -102,14 +102,14 @@ pub(crate) struct Lease {
 enum Held {
     Http1(http1::SendRequest<Sent>),
     #[expect(dead_code, reason = "held for its drop, which makes room on the connection")]
-    Http2(pool::Stream),
+    Http2(Stream),
 }
 
 impl Lease {
     pub(crate) fn new(endpoint: Arc<Endpoint>, slot: usize, connection: Connection, permit: Option<Permit>) -> Self {
         let held = match connection {
             Connection::Http1 { sender, .. } => Held::Http1(sender),
-            Connection::Http2 { stream, .. } => Held::Http2(stream),
+            Connection::Http2 { claim, .. } => Held::Http2(claim.into_stream()),
         };
         Self { endpoint, slot, held, permit }
     }

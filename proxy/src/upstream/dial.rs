@@ -5,36 +5,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use model::config::Protocol;
 use model::identity::Subject;
+use runtime::http::BoxError;
 use runtime::identity::Identity;
 use runtime::net::Stream;
 use runtime::tls::{self, Alpn};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::http2;
 use crate::body::Sent;
 
 /// Longest wait for a connection, its TLS handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its headers to 100.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
-/// Flow-control window of one HTTP/2 stream.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Flow-control window of one HTTP/2 connection.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// How often an HTTP/2 connection in use is asked whether its peer still lives, and how long it may take to say so.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Dial {
     pub(crate) address: Address,
     pub(crate) security: Security,
-    pub(crate) protocol: Protocol,
 }
 
 /// Where an endpoint is.
@@ -82,40 +76,43 @@ pub(crate) enum Unreachable {
     #[error("this sidecar has no identity to show")]
     NoIdentity,
     #[error("HTTP could not be started: {0}")]
-    Start(hyper::Error),
+    Start(BoxError),
+    /// What another request has just found out.
+    #[error(transparent)]
+    Found(Arc<Unreachable>),
 }
 
 /// A fresh connection, ready for a request.
 pub(crate) enum Fresh {
     Http1(http1::SendRequest<Sent>),
-    Http2(http2::SendRequest<Sent>),
+    Http2(http2::Client),
 }
 
 /// Makes a connection. Its driver runs as a task on the current runtime and ends with the connection.
-pub(crate) async fn dial(dial: &Dial, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, connect(dial, identity)).await {
+pub(crate) async fn dial(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect(dial, protocol, identity)).await {
         Ok(result) => result,
         Err(_) => Err(Unreachable::Timeout),
     }
 }
 
-async fn connect(dial: &Dial, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
+async fn connect(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
     let stream = open(&dial.address).await?;
-    let alpn = match dial.protocol {
+    let alpn = match protocol {
         Protocol::Http => Alpn::Http1,
         Protocol::Grpc => Alpn::Http2,
     };
     match &dial.security {
-        Security::Plain => start(stream, dial.protocol).await,
+        Security::Plain => start(stream, protocol).await,
         Security::Mesh(subject) => {
             let identity = identity.ok_or(Unreachable::NoIdentity)?.current();
             let config = identity.client(subject, alpn).map_err(|error| Unreachable::Tls(error.to_string()))?;
             let stream = tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))?;
-            start(stream, dial.protocol).await
+            start(stream, protocol).await
         }
         Security::External { name, config, .. } => {
             let stream = tls::connect_external(stream, config.clone(), name).await;
-            start(stream.map_err(|error| Unreachable::Tls(error.to_string()))?, dial.protocol).await
+            start(stream.map_err(|error| Unreachable::Tls(error.to_string()))?, protocol).await
         }
     }
 }
@@ -150,12 +147,12 @@ async fn start<S>(stream: S, protocol: Protocol) -> Result<Fresh, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(stream);
     match protocol {
         Protocol::Http => {
             let mut builder = http1::Builder::new();
             builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).writev(false);
-            let (sender, driver) = builder.handshake(io).await.map_err(Unreachable::Start)?;
+            let started = builder.handshake(TokioIo::new(stream)).await;
+            let (sender, driver) = started.map_err(|error| Unreachable::Start(error.into()))?;
             tokio::spawn(async move {
                 // How a connection ended reaches the request that was on it; without one, it is nobody's news.
                 let _ = driver.with_upgrades().await;
@@ -163,26 +160,15 @@ where
             Ok(Fresh::Http1(sender))
         }
         Protocol::Grpc => {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder
-                .timer(TokioTimer::new())
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
-                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .max_header_list_size(u32::try_from(ANSWER_HEAD_BYTES_MAX).unwrap_or(u32::MAX))
-                .keep_alive_interval(PING_INTERVAL)
-                .keep_alive_timeout(PING_TIMEOUT);
-            let (sender, driver) = builder.handshake(io).await.map_err(Unreachable::Start)?;
-            tokio::spawn(async move {
-                let _ = driver.await;
-            });
-            Ok(Fresh::Http2(sender))
+            let client = http2::start(stream).await.map_err(|error| Unreachable::Start(error.into()))?;
+            Ok(Fresh::Http2(client))
         }
     }
 }
 
 impl PartialEq for Dial {
     fn eq(&self, other: &Self) -> bool {
-        self.address == other.address && self.security == other.security && self.protocol == other.protocol
+        self.address == other.address && self.security == other.security
     }
 }
 

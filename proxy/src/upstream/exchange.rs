@@ -1,18 +1,29 @@
 //! One request on one connection.
 
 use std::error::Error as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
+use runtime::http::BoxError;
 
-use super::pool::Stream;
+use super::http2::{self, Claim, Reception};
 use crate::body::Sent;
 
 /// A connection with one request's claim on it.
 pub(crate) enum Connection {
     Http1 { sender: http1::SendRequest<Sent>, reused: bool },
-    Http2 { sender: http2::SendRequest<Sent>, stream: Stream, reused: bool },
+    Http2 { claim: Claim, reused: bool },
+}
+
+/// An answer's body as it comes from an endpoint.
+pub(crate) enum Received {
+    Http1(Incoming),
+    Http2(Reception),
 }
 
 /// A request that got no answer.
@@ -29,35 +40,55 @@ pub(crate) struct Broke {
 
 impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
-    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Incoming>, Broke> {
-        let (result, reused) = match self {
-            Self::Http1 { sender, reused } => (sender.try_send_request(request).await, *reused),
-            Self::Http2 { sender, reused, .. } => (sender.try_send_request(request).await, *reused),
-        };
-        result.map_err(|mut error| {
-            let unsent = error.take_message().map(Box::new);
-            let error = error.into_error();
-            Broke { unsent, unprocessed: is_unprocessed(&error), reused, why: describe(&error) }
-        })
-    }
-}
-
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(h2) = error.downcast_ref::<h2::Error>() {
-            // RFC 9113 §8.7: REFUSED_STREAM, and streams that GOAWAY does not cover, were not processed.
-            return h2.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || (h2.is_go_away() && h2.is_remote() && h2.reason() == Some(h2::Reason::NO_ERROR));
+    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Received>, Broke> {
+        match self {
+            Self::Http1 { sender, reused } => match sender.try_send_request(request).await {
+                Ok(response) => Ok(response.map(Received::Http1)),
+                Err(mut error) => {
+                    let unsent = error.take_message().map(Box::new);
+                    Err(Broke { unsent, unprocessed: false, reused: *reused, why: describe(error.error()) })
+                }
+            },
+            Self::Http2 { claim, reused } => match claim.send(request).await {
+                Ok(response) => Ok(response.map(Received::Http2)),
+                Err(http2::Broke { unsent, unprocessed, error }) => {
+                    let unsent = unsent.map(Box::new);
+                    Err(Broke { unsent, unprocessed, reused: *reused, why: error.to_string() })
+                }
+            },
         }
-        source = error.source();
     }
-    false
 }
 
 fn describe(error: &hyper::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
     }
 }

@@ -3,15 +3,15 @@
 //! Stale keep-alive is the mesh error that is reported most (a server closes an idle connection just as a request is written
 //! to it), so idle connections are given up before any peer does, and the most recently used one is used first.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use policy::time::Tick;
 
-use super::dial::Fresh;
+use super::dial::{Fresh, Unreachable};
 use super::exchange::Connection;
+use super::http2::Client;
 use crate::body::Sent;
 
 /// Idle HTTP/1.1 connections that are kept for one endpoint by one lane.
@@ -29,8 +29,9 @@ pub(crate) struct Pool {
     // Locks that no other lane takes: the data path's futures must be `Send`, so a cell would not do.
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Vec<Shared>>,
-    /// Held while an HTTP/2 connection is made, so that a burst of requests makes one and not one each.
-    pub(crate) dialling: tokio::sync::Mutex<()>,
+    /// Held while an HTTP/2 connection is made, so that a burst of requests makes one and not one each, and a burst to an
+    /// endpoint that is away finds that out once; what was found last, and when, stands in it.
+    pub(crate) dialling: tokio::sync::Mutex<Option<(Tick, Arc<Unreachable>)>>,
 }
 
 struct Idle {
@@ -39,25 +40,8 @@ struct Idle {
 }
 
 struct Shared {
-    sender: http2::SendRequest<Sent>,
-    streams: Arc<AtomicU32>,
+    client: Client,
     used: Tick,
-}
-
-/// Counts one request on a shared connection until it is dropped.
-pub(crate) struct Stream(Arc<AtomicU32>);
-
-impl Stream {
-    fn begin(streams: &Arc<AtomicU32>) -> Self {
-        streams.fetch_add(1, Ordering::Relaxed);
-        Self(streams.clone())
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,26 +64,24 @@ impl Pool {
     /// A shared HTTP/2 connection with room.
     pub(crate) fn take_http2(&self, now: Tick) -> Option<Connection> {
         let mut shared = lock(&self.shared);
-        shared.retain(|entry| !entry.sender.is_closed());
+        shared.retain(|entry| !entry.client.is_closed());
         let full = shared.len() >= SHARED_MAX;
-        let entry = shared.iter_mut().min_by_key(|entry| entry.streams.load(Ordering::Relaxed))?;
-        if entry.streams.load(Ordering::Relaxed) >= STREAMS_MAX && !full {
+        let entry = shared.iter_mut().min_by_key(|entry| entry.client.streams())?;
+        if entry.client.streams() >= STREAMS_MAX && !full {
             return None;
         }
         entry.used = now;
-        let stream = Stream::begin(&entry.streams);
-        Some(Connection::Http2 { sender: entry.sender.clone(), stream, reused: true })
+        Some(Connection::Http2 { claim: entry.client.claim(), reused: true })
     }
 
     /// Takes up a fresh connection: an HTTP/2 one is shared from now on, an HTTP/1.1 one is the caller's until it gives it back.
     pub(crate) fn admit(&self, fresh: Fresh, now: Tick) -> Connection {
         match fresh {
             Fresh::Http1(sender) => Connection::Http1 { sender, reused: false },
-            Fresh::Http2(sender) => {
-                let streams = Arc::new(AtomicU32::new(0));
-                let stream = Stream::begin(&streams);
-                lock(&self.shared).push(Shared { sender: sender.clone(), streams, used: now });
-                Connection::Http2 { sender, stream, reused: false }
+            Fresh::Http2(client) => {
+                let claim = client.claim();
+                lock(&self.shared).push(Shared { client, used: now });
+                Connection::Http2 { claim, reused: false }
             }
         }
     }
@@ -119,8 +101,8 @@ impl Pool {
     pub(crate) fn sweep(&self, now: Tick) {
         lock(&self.idle).retain(|entry| !entry.sender.is_closed() && now.since(entry.since) < IDLE_TIMEOUT);
         lock(&self.shared).retain(|entry| {
-            let busy = entry.streams.load(Ordering::Relaxed) > 0;
-            !entry.sender.is_closed() && (busy || now.since(entry.used) < IDLE_TIMEOUT * 10)
+            let busy = entry.client.streams() > 0;
+            !entry.client.is_closed() && (busy || now.since(entry.used) < IDLE_TIMEOUT * 10)
         });
     }
 

@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use http::Response;
 use model::config::{Protocol, RetryOn};
 use proxy::Target;
-use runtime::http::{Body, BoxFuture, boxed};
+use runtime::http::{Body, BoxError, BoxFuture, Handler, boxed};
 use tokio::sync::mpsc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::server::{ClientStreamingService, ServerStreamingService, StreamingService, UnaryService};
@@ -120,7 +120,11 @@ impl StreamingService<String> for Greeter {
     }
 }
 
-async fn serve(greeter: Greeter, request: http::Request<hyper::body::Incoming>) -> Response<Body> {
+async fn serve<B>(greeter: Greeter, request: http::Request<B>) -> Response<Body>
+where
+    B: hyper::body::Body + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
     let mut grpc = tonic::server::Grpc::new(Codec::default());
     let answer = match request.uri().path() {
         "/greeter/Unary" => grpc.unary(greeter, request).await,
@@ -131,8 +135,17 @@ async fn serve(greeter: Greeter, request: http::Request<hyper::body::Incoming>) 
     answer.map(boxed)
 }
 
+/// The greeter as a part of the callee's own process, as the broker is.
+struct Inside(Greeter);
+
+impl Handler for Inside {
+    fn call(&self, request: http::Request<Body>) -> BoxFuture<Response<Body>> {
+        Box::pin(serve(self.0.clone(), request))
+    }
+}
+
 struct Setting {
-    _app: App,
+    _app: Option<App>,
     _inventory: Node,
     orders: Node,
     cancelled: mpsc::UnboundedReceiver<()>,
@@ -141,14 +154,24 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Self {
+        Self::of(Protocol::Grpc, false).await
+    }
+
+    /// A service that is declared with `protocol`, whose answers come from an application or from `inside` of the process.
+    async fn of(protocol: Protocol, inside: bool) -> Self {
         let (cancelled_sender, cancelled) = mpsc::unbounded_channel();
         let (timeouts_sender, timeouts) = mpsc::unbounded_channel();
         let greeter = Greeter { cancelled: cancelled_sender, timeouts: timeouts_sender, failures: Arc::default() };
-        let app = App::streaming(move |request| Box::pin(serve(greeter.clone(), request))).await;
         let mesh = Mesh::new(&["orders", "inventory"]);
-        let target = Target::Application(app.address);
-        let inventory = mesh.callee("inventory", Protocol::Grpc, target, &["orders"]).await;
-        let part = in_mesh("inventory", Protocol::Grpc, vec![endpoint("inventory-0", inventory.inbound())]);
+        let (app, target) = if inside {
+            (None, Target::Handler(Arc::new(Inside(greeter))))
+        } else {
+            let app = App::streaming(move |request| Box::pin(serve(greeter.clone(), request))).await;
+            let target = Target::Application(app.address);
+            (Some(app), target)
+        };
+        let inventory = mesh.callee("inventory", protocol, target, &["orders"]).await;
+        let part = in_mesh("inventory", protocol, vec![endpoint("inventory-0", inventory.inbound())]);
         let orders = mesh.caller("orders", vec![("inventory", part)]).await;
         Self { _app: app, _inventory: inventory, orders, cancelled, timeouts }
     }
@@ -295,4 +318,27 @@ async fn a_status_in_trailers_is_tried_again_where_the_route_says_so() {
     assert_eq!(setting.unary("flaky", None).await.unwrap().get_ref(), "hello flaky");
     let edges = setting.orders.plane.observed().edges;
     assert_eq!((edges[0].calls, edges[0].failures, edges[0].retries), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_handler_that_speaks_both_keeps_its_trailers() {
+    let setting = Setting::of(Protocol::Http, true).await;
+    let mut client = setting.client().await;
+    let answer = client.server_streaming(Request::new("w".to_owned()), path("ServerStream"), Codec::default()).await;
+    let (got, end) = words(answer.unwrap().into_inner()).await;
+    assert_eq!((got.len(), end.map(|status| status.code())), (3, Some(Code::DataLoss)));
+}
+
+#[tokio::test]
+async fn a_head_is_passed_on_before_there_is_a_message_behind_it() {
+    let mut setting = Setting::new().await;
+    setting.orders.part("inventory").routes[0].retry.on.insert(RetryOn::Grpc(14));
+    setting.orders.apply();
+    let mut client = setting.client().await;
+    let (send, sent) = mpsc::channel(1);
+    let sent = stream::unfold(sent, |mut sent| async { sent.recv().await.map(|word: String| (word, sent)) });
+    let head = client.streaming(Request::new(sent), path("Both"), Codec::default());
+    let head = tokio::time::timeout(Duration::from_secs(10), head).await.expect("a head before the first word");
+    send.send("first".to_owned()).await.unwrap();
+    assert_eq!(head.unwrap().into_inner().message().await.unwrap().as_deref(), Some("FIRST"));
 }

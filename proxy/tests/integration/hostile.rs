@@ -82,10 +82,12 @@ async fn an_idle_connection_is_closed_in_the_end() {
 async fn an_upload_that_breaks_off_says_nothing_about_the_endpoint() {
     let app = App::saying("in").await;
     let (door, address) = door(&app).await;
-    for _ in 0..10 {
-        let mut stream = runtime::net::connect(address).await.unwrap();
-        stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab").await.unwrap();
-        drop(stream);
+    for framing in ["Transfer-Encoding: chunked\r\n\r\n5\r\nab", "Content-Length: 5\r\n\r\nab"] {
+        for _ in 0..10 {
+            let mut stream = runtime::net::connect(address).await.unwrap();
+            stream.write_all(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}").as_bytes()).await.unwrap();
+            drop(stream);
+        }
     }
     let mut client = Client::http1(address).await;
     for _ in 0..3 {

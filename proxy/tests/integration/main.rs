@@ -13,3 +13,4 @@ mod hostile;
 mod refusals;
 mod retries;
 mod tunnels;
+mod upstream_http2;

@@ -41,9 +41,7 @@ impl<'a> Kept<'a> {
             None => Kind::Empty,
             Some(mut body) => {
                 bytes_max = body.bytes_max();
-                if body.size_hint().exact().is_none() {
-                    broken = Some(body.watch());
-                }
+                broken = Some(body.watch());
                 if replay {
                     let replay = Replay::new(body);
                     let handle = replay.handle();

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use model::config::RetryOn;
 use policy::classify::{self, Outcome};
 use policy::pushback::Pushback;
@@ -19,12 +20,12 @@ use crate::edge::Direction;
 use crate::record::grpc_status;
 use crate::refusal::Refusal;
 use crate::table::Lease;
-use crate::upstream::Security;
+use crate::upstream::{Received, Security};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// What the head alone says about its endpoint.
-pub(super) fn first_impression(response: &Response<Incoming>, is_grpc: bool) -> Outcome {
+pub(super) fn first_impression(response: &Response<Received>, is_grpc: bool) -> Outcome {
     let grpc = if is_grpc { grpc_status(response.headers()) } else { None };
     match grpc {
         Some(status) => classify::grpc(status),
@@ -34,7 +35,7 @@ pub(super) fn first_impression(response: &Response<Incoming>, is_grpc: bool) -> 
 
 /// A 503 that says when to come again (RFC 9110 §15.6.4) is the word of an application that is alive and waits for something
 /// itself. A breaker that opened on it would keep callers away for longer than the cause lasts, at each hop anew.
-fn http(response: &Response<Incoming>) -> Outcome {
+fn http(response: &Response<Received>) -> Outcome {
     let (status, headers) = (response.status(), response.headers());
     if status == StatusCode::SERVICE_UNAVAILABLE && headers.contains_key(RETRY_AFTER) {
         return Outcome::Overloaded;
@@ -54,7 +55,7 @@ impl Call<'_> {
         let mut grpc = if self.record.is_grpc { grpc_status(response.headers()) } else { None };
         if self.record.is_grpc && grpc.is_none() && self.route_lists_grpc() {
             looked = true;
-            (peeked, grpc) = peek(response.body_mut()).await;
+            (peeked, grpc) = peek(response.body_mut());
         }
         let from_mesh = matches!(endpoint.dial.security, Security::Mesh(_));
         let refused = if from_mesh { refused_by_peer(response.headers()) } else { None };
@@ -97,9 +98,9 @@ impl Call<'_> {
             // Between sidecars this header says that the application was not reached, so no application may say it.
             response.headers_mut().remove(&PROXY_STATUS);
         }
-        let left = if self.deadline_asked { self.deadline.remaining(self.now()) } else { None };
+        let left = self.asked.and_then(|_| self.deadline.remaining(self.now()));
         Some(response.map(|body| {
-            let body = if looked { Answered::peeked(peeked, body) } else { Answered::incoming(body) };
+            let body = if looked { Answered::peeked(peeked, body) } else { Answered::received(body) };
             match left {
                 Some(left) => body.within(left),
                 None => body,
@@ -160,15 +161,16 @@ fn name(happened: Happened) -> &'static str {
     }
 }
 
-/// The first frame; when it is the trailers, there is no message, and the status in them can still be tried again.
-async fn peek(body: &mut Incoming) -> (Peeked, Option<u8>) {
-    match body.frame().await {
-        Some(Ok(frame)) => {
+/// The first frame; when it is the trailers, there is no message, and the status in them can still be tried again. Only what
+/// came together with the head is looked at: a client may wait for that head before it sends anything itself.
+fn peek(body: &mut Received) -> (Peeked, Option<u8>) {
+    match body.frame().now_or_never() {
+        Some(Some(Ok(frame))) => {
             let status = frame.trailers_ref().and_then(grpc_status);
             (Some(frame), status)
         }
         // The rest of the body says it again to whoever reads it.
-        Some(Err(_)) | None => (None, None),
+        None | Some(Some(Err(_)) | None) => (None, None),
     }
 }
 
