@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::config::{self, BROKER, Breaker, Config, Inbound, Place, Protocol, Route, Service};
+use model::config::{self, BROKER, Breaker, Config, Inbound, Place, Protocol, Route, Service, Timeouts};
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::{BrokerPart, GatewayPart, InboundPart, ServicePart, Snapshot};
@@ -50,7 +50,17 @@ pub fn cut(config: &Config, revision: u64, registry: &Registry, subject: &Subjec
         Subject::ControlPlane => return None,
     };
     snapshot.services.extend(with_backends(config, registry, &callable));
+    if *subject == Subject::Broker {
+        unbound(&mut snapshot.services);
+    }
     Some(snapshot)
+}
+
+/// How long a delivery may take is its `ack_timeout`, which the broker holds; a bound for callers would cut it off before.
+fn unbound(services: &mut BTreeMap<Name, ServicePart>) {
+    for route in services.values_mut().flat_map(|part| &mut part.routes) {
+        route.timeouts = Timeouts { request: None, attempt: None };
+    }
 }
 
 /// What may be named, and what its routes lead to.

@@ -127,6 +127,8 @@ fn a_service_is_described_as_its_callers_need_it() {
 #[test]
 fn the_broker_knows_who_may_publish_and_who_is_served() {
     let snapshot = cut(&shop(), 1, &Registry::default(), &Subject::Broker).unwrap();
+    let mut pushed = snapshot.services.values().flat_map(|part| &part.routes);
+    assert!(pushed.all(|route| route.timeouts.request.is_none()), "a delivery has its ack_timeout");
     let broker = snapshot.broker.unwrap();
     let placed = Name::new("placed").unwrap();
     assert_eq!(broker.publishers[&placed], BTreeSet::from([subject("service/orders")]));

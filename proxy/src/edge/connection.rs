@@ -255,7 +255,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some(control) = arrival.control.clone() else { return };
-    let service = service_fn(move |request: Request<Incoming>| crate::request::handle(arrival.clone(), request));
+    // Boxed: hyper would move the whole of it, more than 3 KiB, from hand to hand until it stands in a task of its own.
+    let service =
+        service_fn(move |request: Request<Incoming>| Box::pin(crate::request::handle(arrival.clone(), request)));
     control.is_framed();
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

@@ -35,16 +35,19 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     matches!(rest.first(), None | Some(b'+' | b';'))
 }
 
-/// The request's id, made where it has none.
+/// The request's id, made where it has none. No other request has it, so it is never put into the tables of recent headers that
+/// HTTP/2 keeps at both ends (RFC 7541 §6.2.3).
 pub(super) fn request_id(headers: &mut HeaderMap, mut random: impl FnMut() -> u64) -> HeaderValue {
-    if let Some(id) = headers.get(&REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_LENGTH_MAX) {
+    if let Some(id) = headers.get_mut(&REQUEST_ID).filter(|id| id.len() <= REQUEST_ID_LENGTH_MAX) {
+        id.set_sensitive(true);
         return id.clone();
     }
     let mut text = [0; 32];
     for (half, number) in text.chunks_exact_mut(16).zip([random(), random()]) {
         hexadecimal(half, number);
     }
-    let id = HeaderValue::from_bytes(&text).unwrap_or(HTTP);
+    let mut id = HeaderValue::from_bytes(&text).unwrap_or(HTTP);
+    id.set_sensitive(true);
     headers.insert(REQUEST_ID, id.clone());
     id
 }

@@ -44,17 +44,20 @@ pub(super) struct Stamp {
     pub(super) is_grpc: bool,
 }
 
-/// Puts an attempt's own headers on.
+/// Puts an attempt's own headers on. What no other attempt has stays out of HTTP/2's tables of recent headers, where it would
+/// only push out what is asked for again.
 pub(super) fn stamp(headers: &mut HeaderMap, stamp: &Stamp) {
-    if let Ok(value) = HeaderValue::from_bytes(&stamp.span.format()) {
+    if let Ok(mut value) = HeaderValue::from_bytes(&stamp.span.format()) {
+        value.set_sensitive(true);
         headers.insert(TRACEPARENT, value);
     }
     if !stamp.is_grpc {
         return;
     }
     if let Some(remaining) = stamp.remaining
-        && let Ok(value) = HeaderValue::from_bytes(GrpcTimeout::new(remaining).as_bytes())
+        && let Ok(mut value) = HeaderValue::from_bytes(GrpcTimeout::new(remaining).as_bytes())
     {
+        value.set_sensitive(true);
         headers.insert(GRPC_TIMEOUT, value);
     }
     if stamp.before > 0 {
