@@ -7,6 +7,7 @@ mod accept;
 mod connection;
 mod control;
 mod first_bytes;
+mod http1;
 
 pub(crate) use accept::{Door, accept_loop, open};
 pub(crate) use connection::{Arrival, Direction, killed, serve_tunnel};

@@ -22,7 +22,15 @@ use crate::edge::{Arrival, Direction};
 use crate::record::Record;
 use crate::refusal::{Context, Reason, Refusal};
 use crate::table::Table;
+pub(crate) use headers::clean_trailers;
 use matching::Matched;
+
+/// Longest head of a request, and the read buffer of an HTTP/1.1 connection; a longer one: 431. (Envoy: 60 KiB.)
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Fields of a request's head; more: 431. hyper has the same bound for HTTP/1.1, and none for HTTP/2.
+pub(crate) const HEADERS_MAX: usize = 100;
+/// Longest target of a request; a longer one: 414. RFC 9110 §4.1 asks for 8,000 at the least.
+pub(crate) const TARGET_BYTES_MAX: usize = 16 << 10;
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
 pub(crate) async fn handle<B>(arrival: Arc<Arrival>, request: Request<B>) -> Result<Response<Answered>, Infallible>
@@ -56,7 +64,8 @@ async fn pass(
 ) -> Result<Response<Answered>, Box<Refusal>> {
     let arrival = record.arrival.clone();
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
-    if head.method == Method::CONNECT && arrival.direction == Direction::Outbound {
+    headers::check(head, arrival.direction)?;
+    if head.method == Method::CONNECT {
         return tunnel::connect(&arrival, &table, head);
     }
     // Match: whatever is in a normal form from here on goes upstream in it.

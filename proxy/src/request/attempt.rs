@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use model::config::Protocol;
 use policy::balance::{self, Candidate, NoEndpoint};
 use policy::breaker::Permit;
@@ -106,6 +106,9 @@ pub(super) async fn run(
     loop {
         match call.attempt().await? {
             Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
+            Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(call.switched_unasked(&answer));
+            }
             Ok(answer) => {
                 if let Some(response) = call.judge(answer).await {
                     return Ok(response);
@@ -290,7 +293,7 @@ impl Call<'_> {
         let Answer { mut response, connection, endpoint, permit, .. } = answer;
         endpoint.settle(permit, verdict::first_impression(&response, false), self.random(), self.now());
         if let Some(downstream) = downstream
-            && response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
             tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection);
             return response.map(|_| Answered::empty());
@@ -298,6 +301,12 @@ impl Call<'_> {
         self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
         super::headers::depart(response.headers_mut(), false);
         response.map(Answered::received)
+    }
+
+    /// A 101 that nobody asked for: what follows it belongs to no request, so the connection goes with it.
+    fn switched_unasked(&mut self, answer: &Answer) -> Box<Refusal> {
+        self.note(&answer.endpoint, "switched protocols unasked".to_owned(), answer.took);
+        self.refusal(Reason::Tunnel("the endpoint switched protocols, which nobody had asked for"))
     }
 
     fn log(&mut self, endpoint: &Endpoint) {

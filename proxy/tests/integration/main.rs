@@ -9,6 +9,7 @@ mod calls;
 mod drain;
 mod gateway;
 mod grpc;
+mod heads;
 mod hostile;
 mod refusals;
 mod retries;
