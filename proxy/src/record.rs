@@ -33,6 +33,8 @@ pub(crate) struct Record {
     pub(crate) arrival: Arc<Arrival>,
     pub(crate) started: Tick,
     pub(crate) is_grpc: bool,
+    /// An extended CONNECT (RFC 8441): inside, it is a WebSocket of HTTP/1.1.
+    pub(crate) extended: bool,
     /// `None` until there is an answer.
     pub(crate) status: Option<StatusCode>,
     pub(crate) grpc_status: Option<u8>,
@@ -55,6 +57,7 @@ impl Record {
             arrival,
             started,
             is_grpc,
+            extended: false,
             status: None,
             grpc_status: None,
             meters: None,

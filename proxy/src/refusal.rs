@@ -36,6 +36,8 @@ pub(crate) enum Reason {
     Coding(String),
     #[error("CONNECT leads from an application into its own sidecar, and nowhere else")]
     Connect,
+    #[error("the protocol {0:?} is not known here; websocket is")]
+    Protocol(String),
     #[error("the request names no host")]
     NoHost,
     #[error("the request names two hosts")]
@@ -150,6 +152,7 @@ impl Reason {
             Self::Underscore(_) => wire(S::BAD_REQUEST, REQUEST, 3, "underscore", "Ambiguous field name"),
             Self::Coding(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-coding", "Unknown transfer coding"),
             Self::Connect => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "no-connect", "No CONNECT here"),
+            Self::Protocol(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-protocol", "Unknown protocol"),
             Self::NoHost | Self::TwoHosts | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
             Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
             Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),

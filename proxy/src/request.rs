@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use model::config::Protocol;
 
 use crate::access_log::Line;
@@ -25,6 +25,7 @@ use crate::table::Table;
 pub(crate) use headers::clean_trailers;
 use matching::Matched;
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Longest head of a request, and the read buffer of an HTTP/1.1 connection; a longer one: 431. (Envoy: 60 KiB.)
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Fields of a request's head; more: 431. hyper has the same bound for HTTP/1.1, and none for HTTP/2.
@@ -45,9 +46,20 @@ where
     if record.arrival.plane.access_log.is_on() {
         record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
     }
-    let mut response = match pass(&mut record, &mut head, &mut body).await {
+    let mut answer = pass(&mut record, &mut head, &mut body).await;
+    if record.extended {
+        answer = answer.and_then(tunnel::to_http2);
+    }
+    let mut response = match answer {
         Ok(response) => response,
-        Err(refusal) => refuse(&mut record, &refusal, &request_id),
+        Err(refusal) => {
+            let mut refused = refuse(&mut record, &refusal, &request_id);
+            // A client that waits to be told to go on sends its body or not: what follows could not be told apart from it.
+            if body.is_some() && head.version != Version::HTTP_2 && head.headers.contains_key(header::EXPECT) {
+                refused.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            refused
+        }
     };
     response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
     record.status = Some(response.status());
@@ -66,7 +78,10 @@ async fn pass(
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
     headers::check(head, arrival.direction)?;
     if head.method == Method::CONNECT {
-        return tunnel::connect(&arrival, &table, head);
+        record.extended = tunnel::from_http2(head, || arrival.plane.random(arrival.lane))?;
+        if !record.extended {
+            return tunnel::connect(&arrival, &table, head);
+        }
     }
     // Match: whatever is in a normal form from here on goes upstream in it.
     let matched = matching::of(&arrival, &table, head)?;

@@ -23,6 +23,9 @@ const GOODBYE_TICKS_MAX: u32 = 15;
 /// Ticks (seconds) that a tunnel may stand without a byte in either direction; then both of its ends are closed. (Envoy: 5 min;
 /// HAProxy has no default.)
 pub(crate) const TUNNEL_IDLE_TICKS_MAX: u32 = 600;
+/// Ticks (seconds) that a tunnel may stand once its door is closed: less than [`super::accept::DRAIN_TIMEOUT`], so that the
+/// connection around it is still there to carry its end.
+const TUNNEL_DRAIN_TICKS_MAX: u32 = 8;
 /// Connections of one lane through one door; those beyond are closed at once.
 const CONNECTIONS_MAX: usize = 16_384;
 
@@ -98,7 +101,14 @@ impl Control {
         self.speech.store(Speech::Http2 as u8, Ordering::Relaxed);
     }
 
-    /// The HTTP/1.1 connection is a tunnel from now on.
+    /// A tunnel begins on the connection: it is all that HTTP/1.1 has place for, and one stream of HTTP/2.
+    pub(crate) fn carries_tunnel(&self) {
+        if self.speech() == Speech::Http1 {
+            self.becomes_tunnel();
+        }
+    }
+
+    /// What goes through the connection from now on is not HTTP.
     pub(crate) fn becomes_tunnel(&self) {
         self.speech.store(Speech::Tunnel as u8, Ordering::Relaxed);
         self.ticks.store(0, Ordering::Relaxed);
@@ -154,9 +164,10 @@ impl Control {
         let speech = self.speech();
         if self.order() == Order::Drain {
             let drained = self.drain_ticks.fetch_add(1, Ordering::Relaxed) + 1;
+            let ticks_max = if speech == Speech::Tunnel { TUNNEL_DRAIN_TICKS_MAX } else { GOODBYE_TICKS_MAX };
             if drained == LAME_DUCK_TICKS {
                 self.waker.wake();
-            } else if drained > GOODBYE_TICKS_MAX && !in_flight && speech != Speech::Tunnel {
+            } else if drained > ticks_max && !in_flight {
                 self.tell(Order::Kill);
             }
         }
@@ -257,13 +268,18 @@ mod tests {
     #[test]
     fn what_does_not_go_when_it_is_told_to_is_cut_off() {
         let registry = Registry::default();
-        let (idle, tunnel) = (registry.add().unwrap(), registry.add().unwrap());
+        let (idle, busy, tunnel) = (registry.add().unwrap(), registry.add().unwrap(), registry.add().unwrap());
         tunnel.becomes_tunnel();
+        let _request = busy.begin();
         registry.tell(Order::Drain);
+        for _ in 0..=TUNNEL_DRAIN_TICKS_MAX {
+            registry.tick();
+        }
+        assert_eq!((idle.order(), busy.order(), tunnel.order()), (Order::Drain, Order::Drain, Order::Kill));
         for _ in 0..=GOODBYE_TICKS_MAX {
             registry.tick();
         }
-        assert_eq!((idle.order(), tunnel.order()), (Order::Kill, Order::Drain));
+        assert_eq!((idle.order(), busy.order()), (Order::Kill, Order::Drain));
     }
 
     #[test]

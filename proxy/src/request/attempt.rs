@@ -88,7 +88,7 @@ pub(super) async fn run(
     let trace = outgoing::trace(&head.headers, || record.random());
     let protocol = backend.protocol_for(record.is_grpc);
     outgoing::address(head, protocol, backend.host.as_ref());
-    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol));
+    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
         asked,
