@@ -26,6 +26,10 @@ pub(crate) const TUNNEL_IDLE_TICKS_MAX: u32 = 600;
 /// Ticks (seconds) that a tunnel may stand once its door is closed: less than [`super::accept::DRAIN_TIMEOUT`], so that the
 /// connection around it is still there to carry its end.
 const TUNNEL_DRAIN_TICKS_MAX: u32 = 8;
+/// Requests of one connection that its client may take back before they were answered, if those are more than half of all; then
+/// the connection is told to end, and at twice as many it is cut off. The library counts only streams that it has not yet handed
+/// over. (CVE-2023-44487; Envoy: 500, more than half, taken back within a second.)
+const TAKEN_BACK_MAX: u32 = 500;
 /// Connections of one lane through one door; those beyond are closed at once.
 const CONNECTIONS_MAX: usize = 16_384;
 
@@ -61,6 +65,7 @@ pub(crate) struct Control {
     in_flight: AtomicU32,
     // All requests so far; wraps around.
     begun: AtomicU32,
+    taken_back: AtomicU32,
     // Bytes came while no request was in progress: a head has begun.
     head_begun: AtomicBool,
     ticks: AtomicU32,
@@ -193,6 +198,18 @@ impl Control {
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Control>);
 
+impl InFlight {
+    /// The client has taken its request back, soon after it came.
+    pub(crate) fn taken_back(&self) {
+        let control = &self.0;
+        let taken_back = control.taken_back.fetch_add(1, Ordering::Relaxed) + 1;
+        if taken_back < TAKEN_BACK_MAX || taken_back < control.begun.load(Ordering::Relaxed) / 2 {
+            return;
+        }
+        control.tell(if taken_back < TAKEN_BACK_MAX * 2 { Order::Drain } else { Order::Kill });
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -280,6 +297,19 @@ mod tests {
             registry.tick();
         }
         assert_eq!((idle.order(), busy.order()), (Order::Kill, Order::Drain));
+    }
+
+    #[test]
+    fn a_client_that_takes_most_of_its_requests_back_is_told_to_go() {
+        for (answered_each, last) in [(0, Order::Kill), (2, Order::Run)] {
+            let control = Arc::new(Control::default());
+            for number in 1..=TAKEN_BACK_MAX * 2 {
+                control.begin().taken_back();
+                (0..answered_each).for_each(|_| drop(control.begin()));
+                assert!(number >= TAKEN_BACK_MAX || control.order() == Order::Run, "{number}");
+            }
+            assert_eq!(control.order(), last);
+        }
     }
 
     #[test]

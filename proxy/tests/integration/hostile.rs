@@ -46,3 +46,29 @@ async fn an_upload_that_breaks_off_says_nothing_about_the_endpoint() {
     }
     assert_eq!(door.plane.status()["services"]["shop"]["endpoints"][0]["breaker"], "closed");
 }
+
+#[tokio::test]
+async fn a_client_that_asks_and_takes_back_all_the_time_is_told_to_go() {
+    let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::streaming(move |_| {
+        let began = began.clone();
+        Box::pin(async move {
+            began.send(()).unwrap();
+            std::future::pending().await
+        })
+    })
+    .await;
+    let (_door, address) = door(&app).await;
+    let mut client = Client::http2(address).await;
+    let mut taken_back = 0;
+    loop {
+        let call = client.try_send(Request::get("http://a/").body(empty()).unwrap());
+        tokio::select! {
+            biased;
+            Some(()) = begun.recv() => taken_back += 1,
+            answer = call => break assert!(answer.is_err(), "{answer:?}"),
+        }
+        assert!(taken_back < 2_000, "nobody minds");
+    }
+    assert!(taken_back >= 500, "{taken_back}");
+}
