@@ -72,6 +72,8 @@ pub(crate) enum Reason {
     Unreachable(Name),
     #[error("the connection to {0} broke before it answered")]
     Broken(Name),
+    #[error("{service} answered in the transfer coding {coding:?}, which is not understood; chunked is")]
+    AnswerCoding { service: Name, coding: String },
     #[error("{service} did not answer within {}", write_duration(*.after))]
     Timeout { service: Name, after: Duration },
     #[error("the deadline that the caller set has passed")]
@@ -175,6 +177,9 @@ impl Reason {
             Self::BreakersOpen(_) => wire(S::SERVICE_UNAVAILABLE, AWAY, 14, "breakers-open", "All instances failing"),
             Self::Unreachable(_) => wire(S::BAD_GATEWAY, "connection_refused", 14, "unreachable", "Not reachable"),
             Self::Broken(_) => wire(S::BAD_GATEWAY, "connection_terminated", 14, "broken", "Connection broken"),
+            Self::AnswerCoding { .. } => {
+                wire(S::BAD_GATEWAY, "http_response_transfer_coding", 13, "answer-coding", "Unknown transfer coding")
+            }
             Self::Timeout { .. } => {
                 wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "timeout", "No answer in time")
             }

@@ -18,7 +18,7 @@ use policy::time::Tick;
 use policy::traceparent::TraceParent;
 
 use super::outgoing::{self, Stamp};
-use super::tunnel;
+use super::{headers, tunnel};
 use crate::body::{Answered, Source};
 use crate::plane::Plane;
 use crate::record::Record;
@@ -106,8 +106,9 @@ pub(super) async fn run(
     loop {
         match call.attempt().await? {
             Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
-            Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(call.switched_unasked(&answer));
+            Ok(answer) if let Some(reason) = call.unfit(&answer.response) => {
+                call.note(&answer.endpoint, reason.to_string(), answer.took);
+                return Err(call.refusal(reason));
             }
             Ok(answer) => {
                 if let Some(response) = call.judge(answer).await {
@@ -299,14 +300,17 @@ impl Call<'_> {
             return response.map(|_| Answered::empty());
         }
         self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
-        super::headers::depart(response.headers_mut(), false);
+        headers::depart(response.headers_mut(), false);
         response.map(Answered::received)
     }
 
-    /// A 101 that nobody asked for: what follows it belongs to no request, so the connection goes with it.
-    fn switched_unasked(&mut self, answer: &Answer) -> Box<Refusal> {
-        self.note(&answer.endpoint, "switched protocols unasked".to_owned(), answer.took);
-        self.refusal(Reason::Tunnel("the endpoint switched protocols, which nobody had asked for"))
+    /// Why an answer cannot be passed on, whatever it says; its connection goes with it.
+    fn unfit(&self, response: &Response<Received>) -> Option<Reason> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Some(Reason::Tunnel("the endpoint switched protocols, which nobody had asked for"));
+        }
+        let coding = headers::strange_coding(response.headers())?;
+        Some(Reason::AnswerCoding { service: self.backend.service.clone(), coding })
     }
 
     fn log(&mut self, endpoint: &Endpoint) {

@@ -75,12 +75,8 @@ pub(super) fn check(head: &Parts, direction: Direction) -> Result<(), Box<Refusa
     {
         return Err(Reason::TwoHosts.into());
     }
-    // RFC 9112 §6.1. What hyper takes for chunked ends in it; a coding before it would be taken off with the header.
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next()
-        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(Reason::Coding(String::from_utf8_lossy(coding.as_bytes()).into_owned()).into());
+    if let Some(coding) = strange_coding(headers) {
+        return Err(Reason::Coding(coding).into());
     }
     // CGI and its heirs write both as `_`, so that `x_forwarded_for` from outside would stand in for what this hop vouches for.
     if direction == Direction::Gateway
@@ -89,6 +85,15 @@ pub(super) fn check(head: &Parts, direction: Direction) -> Result<(), Box<Refusa
         return Err(Reason::Underscore(name.to_string()).into());
     }
     Ok(())
+}
+
+/// A transfer coding that is not plain chunked (RFC 9112 §6.1). What hyper takes for chunked ends in it; a coding before it would
+/// be taken off with the header.
+pub(super) fn strange_coding(headers: &HeaderMap) -> Option<String> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    let plain = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    (!plain).then(|| String::from_utf8_lossy(coding.as_bytes()).into_owned())
 }
 
 /// What hyper's read buffer does for HTTP/1.1; counted as RFC 9113 §10.5.1 has it.
@@ -234,6 +239,10 @@ pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     const ALL: [HeaderName; 5] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, CALLER];
     if headers.keys().any(|name| ALL.contains(name) || is_caller_in_disguise(name)) {
+        // RFC 9112 §6.3: the coding wins, and hyper would cut what it writes to the length.
+        if headers.contains_key(TRANSFER_ENCODING) {
+            headers.remove(CONTENT_LENGTH);
+        }
         for name in ALL {
             headers.remove(name);
         }

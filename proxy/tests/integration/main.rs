@@ -5,6 +5,7 @@
 
 mod kit;
 
+mod answers;
 mod calls;
 mod drain;
 mod gateway;
