@@ -46,6 +46,11 @@ impl<S> Io<S> {
         self.withheld
     }
 
+    /// Whether every answer has gone out to its last byte, so that something else may be said.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.control.is_unasked(self.answered)
+    }
+
     pub(crate) fn into_stream(self) -> S {
         self.stream
     }

@@ -60,7 +60,9 @@ where
     let Some(parts) = connection.into_parts().filter(|_| !matches!(ended, Err(Order::Kill))) else { return };
     let io = parts.io.into_inner();
     match ended {
-        Err(_) => refuse(&arrival, io.into_stream(), Reason::HeadLate).await,
+        Err(_) if io.is_at_rest() => refuse(&arrival, io.into_stream(), Reason::HeadLate).await,
+        // A client that does not read its last answer either.
+        Err(_) => {}
         Ok(Err(error)) if io.has_withheld() => {
             refuse(&arrival, io.into_stream(), unreadable(&error, &parts.read_buf)).await;
         }

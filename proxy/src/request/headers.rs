@@ -4,7 +4,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::Body as _;
 use policy::host::Authority;
 
@@ -146,7 +146,9 @@ pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Resu
     let mut upgrade = None;
     if let Some(connection) = take_connection(headers) {
         let named = connection.to_str().map_err(|_| Reason::Framing("Connection is not readable"))?;
-        let wants = head.version == Version::HTTP_11 && names(named).any(|name| name.eq_ignore_ascii_case("upgrade"));
+        // A WebSocket begins with a GET (RFC 6455 §4.1): behind another method a body could come first.
+        let may = head.version == Version::HTTP_11 && head.method == Method::GET;
+        let wants = may && names(named).any(|name| name.eq_ignore_ascii_case("upgrade"));
         upgrade = if wants { headers.remove(UPGRADE).filter(is_websocket).map(|_| WEBSOCKET) } else { None };
         for name in names(named) {
             remove_nominated(headers, name);

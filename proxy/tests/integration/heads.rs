@@ -256,9 +256,9 @@ async fn what_gets_through_is_written_anew() {
 async fn no_http2_is_smuggled_in_by_an_upgrade() {
     let app = App::saying("in").await;
     let (_door, address) = door(&app).await;
-    for upgrade in ["h2c", "h2c, foo", "tls/1.0"] {
+    for (method, upgrade) in [("GET", "h2c"), ("GET", "h2c, foo"), ("GET", "tls/1.0"), ("PUT", "websocket")] {
         let request = format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: {upgrade}\r\n\
+            "{method} / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: {upgrade}\r\n\
              HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
         );
         let (_, headers, _) = seen(&app, address, &request).await;
