@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::Body as _;
 use policy::host::Authority;
 
-use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX, matching};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 use crate::body::Source;
 use crate::edge::{Arrival, Direction};
 use crate::refusal::{Reason, Refusal};
@@ -140,8 +140,7 @@ pub(super) fn bound_body(head: &Parts, body: &mut Option<Source>, bytes_max: u64
 /// upgrade to, if it does.
 pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Box<Refusal>> {
     // Before anything is taken off: a gateway says which host was asked for.
-    let host =
-        if arrival.direction == Direction::Gateway { matching::authority_text(head).map(str::to_owned) } else { None };
+    let host = if arrival.direction == Direction::Gateway { asked_host(head) } else { None };
     let headers = &mut head.headers;
     let mut upgrade = None;
     if let Some(connection) = take_connection(headers) {
@@ -166,8 +165,16 @@ pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Resu
             headers.remove(TE);
         }
     }
-    vouch(headers, arrival, host.as_deref());
+    vouch(headers, arrival, host);
     Ok(upgrade)
+}
+
+/// The host that decides where a request goes.
+fn asked_host(head: &Parts) -> Option<HeaderValue> {
+    match head.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => head.headers.get(HOST).cloned(),
+    }
 }
 
 /// All lines of `Connection` as one.
@@ -187,7 +194,7 @@ fn is_websocket(upgrade: &HeaderValue) -> bool {
 }
 
 /// What is known of the client is put on, in the place of what it could pretend.
-fn vouch(headers: &mut HeaderMap, arrival: &Arrival, host: Option<&str>) {
+fn vouch(headers: &mut HeaderMap, arrival: &Arrival, host: Option<HeaderValue>) {
     match arrival.direction {
         Direction::Inbound => {
             if let Some(caller) = &arrival.peer_header {
@@ -196,7 +203,7 @@ fn vouch(headers: &mut HeaderMap, arrival: &Arrival, host: Option<&str>) {
         }
         Direction::Gateway => {
             headers.remove(&FORWARDED);
-            put(headers, FORWARDED_HOST, host.and_then(|host| HeaderValue::from_str(host).ok()));
+            put(headers, FORWARDED_HOST, host);
             put(headers, FORWARDED_FOR, arrival.forwarded_for.clone());
             headers.insert(FORWARDED_PROTO, HTTP);
         }

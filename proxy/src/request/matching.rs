@@ -103,7 +103,7 @@ fn authority<'a>(arrival: &'a Arrival, head: &'a Parts) -> Result<Authority<'a>,
 }
 
 /// In absolute form and in HTTP/2 the target carries it (RFC 9112 §3.2.2: `Host` is then ignored).
-pub(super) fn authority_text(head: &Parts) -> Option<&str> {
+fn authority_text(head: &Parts) -> Option<&str> {
     match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => head.headers.get(HOST)?.to_str().ok(),
