@@ -1,6 +1,7 @@
 //! What is known of one request when it ends, and who is told: metrics, breaker, pool and access log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderName;
@@ -15,6 +16,8 @@ use crate::edge::{Arrival, InFlight};
 use crate::metrics::RouteMeters;
 use crate::table::Lease;
 
+/// A client that leaves a request within this time may never have wanted an answer.
+const TAKEN_BACK_SOON: Duration = Duration::from_secs(1);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// How an answer ended.
@@ -33,6 +36,8 @@ pub(crate) struct Record {
     pub(crate) arrival: Arc<Arrival>,
     pub(crate) started: Tick,
     pub(crate) is_grpc: bool,
+    /// An extended CONNECT (RFC 8441): inside, it is a WebSocket of HTTP/1.1.
+    pub(crate) extended: bool,
     /// `None` until there is an answer.
     pub(crate) status: Option<StatusCode>,
     pub(crate) grpc_status: Option<u8>,
@@ -55,6 +60,7 @@ impl Record {
             arrival,
             started,
             is_grpc,
+            extended: false,
             status: None,
             grpc_status: None,
             meters: None,
@@ -127,6 +133,13 @@ impl Record {
         }
         plane.meters.in_flight(self.arrival.direction).dec();
         let took = now.since(self.started);
+        if end == End::Cut
+            && self.status.is_none()
+            && took < TAKEN_BACK_SOON
+            && let Some(in_flight) = &self.in_flight
+        {
+            in_flight.taken_back();
+        }
         let status = self.status.map(|status| status.as_u16());
         let failed = end == End::Broken || status.is_none_or(|status| status >= 500) || self.grpc_failed();
         if let Some(meters) = &self.meters {

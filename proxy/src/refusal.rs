@@ -12,10 +12,8 @@ use model::name::Name;
 use model::unit::write_duration;
 
 use crate::body::Answered;
+use crate::request::HEADERS_MAX;
 
-/// What a connection is told whose request's head did not come in time; there is no request yet to be refused.
-pub(crate) const HEAD_TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\
-     proxy-status: meshwork; error=http_request_error; status-code=408; details=\"the head did not come in time\"\r\n\r\n";
 /// When a client that met a full house may come back.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
@@ -24,8 +22,26 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 pub(crate) enum Reason {
     #[error("this data plane has no configuration yet")]
     NotReady,
+    #[error("the request's head could not be read: {0}")]
+    Head(String),
+    #[error("the request's head did not come in time")]
+    HeadLate,
+    #[error("the request's head is longer than {0} bytes or has more than {HEADERS_MAX} fields")]
+    HeadTooLong(usize),
+    #[error("the request's target is longer than {0} bytes")]
+    TargetTooLong(usize),
+    #[error("the field name {0:?} holds an underscore, which applications cannot tell from a hyphen")]
+    Underscore(String),
+    #[error("the transfer coding {0:?} is not understood; chunked is")]
+    Coding(String),
+    #[error("CONNECT leads from an application into its own sidecar, and nowhere else")]
+    Connect,
+    #[error("the protocol {0:?} is not known here; websocket is")]
+    Protocol(String),
     #[error("the request names no host")]
     NoHost,
+    #[error("the request names two hosts")]
+    TwoHosts,
     #[error("the request's host is not usable: {0}")]
     Host(policy::host::Error),
     #[error("the request's path is not usable: {0}")]
@@ -56,6 +72,8 @@ pub(crate) enum Reason {
     Unreachable(Name),
     #[error("the connection to {0} broke before it answered")]
     Broken(Name),
+    #[error("{service} answered in the transfer coding {coding:?}, which is not understood; chunked is")]
+    AnswerCoding { service: Name, coding: String },
     #[error("{service} did not answer within {}", write_duration(*.after))]
     Timeout { service: Name, after: Duration },
     #[error("the deadline that the caller set has passed")]
@@ -127,7 +145,17 @@ impl Reason {
         const AWAY: &str = "destination_unavailable";
         match self {
             Self::NotReady => wire(S::SERVICE_UNAVAILABLE, "proxy_configuration_error", 14, "not-ready", "Not ready"),
-            Self::NoHost | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
+            Self::Head(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-head", "Bad head"),
+            Self::HeadLate => wire(S::REQUEST_TIMEOUT, REQUEST, 4, "head-late", "Head not in time"),
+            Self::HeadTooLong(_) => {
+                wire(S::REQUEST_HEADER_FIELDS_TOO_LARGE, REQUEST, 8, "head-too-long", "Head too long")
+            }
+            Self::TargetTooLong(_) => wire(S::URI_TOO_LONG, REQUEST, 3, "target-too-long", "Target too long"),
+            Self::Underscore(_) => wire(S::BAD_REQUEST, REQUEST, 3, "underscore", "Ambiguous field name"),
+            Self::Coding(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-coding", "Unknown transfer coding"),
+            Self::Connect => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "no-connect", "No CONNECT here"),
+            Self::Protocol(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-protocol", "Unknown protocol"),
+            Self::NoHost | Self::TwoHosts | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
             Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
             Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),
             Self::ClientGone => wire(S::BAD_REQUEST, REQUEST, 1, "client-gone", "Request broken off"),
@@ -149,6 +177,9 @@ impl Reason {
             Self::BreakersOpen(_) => wire(S::SERVICE_UNAVAILABLE, AWAY, 14, "breakers-open", "All instances failing"),
             Self::Unreachable(_) => wire(S::BAD_GATEWAY, "connection_refused", 14, "unreachable", "Not reachable"),
             Self::Broken(_) => wire(S::BAD_GATEWAY, "connection_terminated", 14, "broken", "Connection broken"),
+            Self::AnswerCoding { .. } => {
+                wire(S::BAD_GATEWAY, "http_response_transfer_coding", 13, "answer-coding", "Unknown transfer coding")
+            }
             Self::Timeout { .. } => {
                 wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "timeout", "No answer in time")
             }
@@ -202,6 +233,27 @@ impl Refusal {
         response
     }
 
+    /// The same as bytes of HTTP/1.1, for a connection on which there is no request that could be answered; it ends with them.
+    pub(crate) fn words(&self, subject: &Subject) -> Vec<u8> {
+        let wire = self.reason.wire();
+        let body = problem::document(self, &wire, &Context { subject, request_id: None, is_grpc: false });
+        let mut headers = HeaderMap::new();
+        self.describe(&wire, &mut headers);
+        headers.insert(header::CONTENT_TYPE, problem::CONTENT_TYPE);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut words = format!("HTTP/1.1 {}\r\n", wire.status).into_bytes();
+        for (name, value) in &headers {
+            words.extend_from_slice(name.as_str().as_bytes());
+            words.extend_from_slice(b": ");
+            words.extend_from_slice(value.as_bytes());
+            words.extend_from_slice(b"\r\n");
+        }
+        words.extend_from_slice(b"\r\n");
+        words.extend_from_slice(body.as_bytes());
+        words
+    }
+
     fn describe(&self, wire: &Wire, headers: &mut HeaderMap) {
         // RFC 9209 §2.1: a structured list (RFC 8941) with one member; its string holds printable ASCII only.
         let details: String = self.reason.to_string().chars().filter(|c| matches!(c, ' '..='~')).collect();
@@ -215,7 +267,7 @@ impl Refusal {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             // Where a request ends in the middle of its body, nothing after it on the connection can be told apart.
-            Reason::Framing(_) | Reason::BodyTooLong(_) | Reason::ClientGone => {
+            Reason::Framing(_) | Reason::Coding(_) | Reason::BodyTooLong(_) | Reason::ClientGone => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use model::config::Protocol;
 
 use crate::access_log::Line;
@@ -22,7 +22,16 @@ use crate::edge::{Arrival, Direction};
 use crate::record::Record;
 use crate::refusal::{Context, Reason, Refusal};
 use crate::table::Table;
+pub(crate) use headers::clean_trailers;
 use matching::Matched;
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+/// Longest head of a request, and the read buffer of an HTTP/1.1 connection; a longer one: 431. (Envoy: 60 KiB.)
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Fields of a request's head; more: 431. hyper has the same bound for HTTP/1.1, and none for HTTP/2.
+pub(crate) const HEADERS_MAX: usize = 100;
+/// Longest target of a request; a longer one: 414. RFC 9110 §4.1 asks for 8,000 at the least.
+pub(crate) const TARGET_BYTES_MAX: usize = 16 << 10;
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
 pub(crate) async fn handle<B>(arrival: Arc<Arrival>, request: Request<B>) -> Result<Response<Answered>, Infallible>
@@ -37,9 +46,20 @@ where
     if record.arrival.plane.access_log.is_on() {
         record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
     }
-    let mut response = match pass(&mut record, &mut head, &mut body).await {
+    let mut answer = pass(&mut record, &mut head, &mut body).await;
+    if record.extended {
+        answer = answer.and_then(tunnel::to_http2);
+    }
+    let mut response = match answer {
         Ok(response) => response,
-        Err(refusal) => refuse(&mut record, &refusal, &request_id),
+        Err(refusal) => {
+            let mut refused = refuse(&mut record, &refusal, &request_id);
+            // A client that waits to be told to go on sends its body or not: what follows could not be told apart from it.
+            if body.is_some() && head.version != Version::HTTP_2 && head.headers.contains_key(header::EXPECT) {
+                refused.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            refused
+        }
     };
     response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
     record.status = Some(response.status());
@@ -56,8 +76,12 @@ async fn pass(
 ) -> Result<Response<Answered>, Box<Refusal>> {
     let arrival = record.arrival.clone();
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
-    if head.method == Method::CONNECT && arrival.direction == Direction::Outbound {
-        return tunnel::connect(&arrival, &table, head);
+    headers::check(head, arrival.direction)?;
+    if head.method == Method::CONNECT {
+        record.extended = tunnel::from_http2(head, || arrival.plane.random(arrival.lane))?;
+        if !record.extended {
+            return tunnel::connect(&arrival, &table, head);
+        }
     }
     // Match: whatever is in a normal form from here on goes upstream in it.
     let matched = matching::of(&arrival, &table, head)?;

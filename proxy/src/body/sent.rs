@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use runtime::http::BoxError;
 
 use super::Replay;
+use crate::request::clean_trailers;
 
 /// A request's body.
 pub(crate) enum Sent {
@@ -114,7 +115,10 @@ impl Body for Source {
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
         match polled {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let Some(left) = this.left.checked_sub(length) else {
                     this.tell(|flags| &flags.long);

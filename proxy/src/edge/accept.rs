@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{Direction, serve};
-use super::control::{Order, Registry};
+use super::control::{Control, Order, Registry};
 use crate::plane::Plane;
 
 /// How long a listener rests when the machine gives it no connection (out of descriptors, most often).
@@ -35,6 +35,16 @@ impl Door {
     pub(crate) fn new(direction: Direction, lanes: usize, drain: Drain) -> Self {
         let registries = (0..lanes).map(|_| Registry::default()).collect();
         Self { direction, registries, closing: CancellationToken::new(), tracker: TaskTracker::new(), drain }
+    }
+
+    /// A place for one more connection; `None` when there are as many as there may be.
+    pub(crate) fn enter(&self, lane: usize) -> Option<Arc<Control>> {
+        let control = self.registries[lane].add()?;
+        // One that comes when all the others were told already is told here.
+        if self.closing.is_cancelled() {
+            control.tell(Order::Drain);
+        }
+        Some(control)
     }
 
     /// Runs a connection's task so that closing the door waits for it, and the role's drain too.
@@ -92,7 +102,7 @@ pub(crate) async fn accept_loop(plane: Arc<Plane>, lane: usize, door: Arc<Door>,
 
 fn admit(plane: &Arc<Plane>, lane: usize, door: &Arc<Door>, stream: Stream, from: SocketAddr) {
     // Dropping the stream is the refusal: there is no request yet that could be answered.
-    let Some(control) = door.registries[lane].add() else { return };
+    let Some(control) = door.enter(lane) else { return };
     let task = serve(plane.clone(), lane, door.clone(), stream, from, control);
     door.spawn(task);
 }

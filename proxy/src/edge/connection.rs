@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,20 +17,22 @@ use model::identity::SpiffeId;
 use runtime::http::BoxFuture;
 use runtime::net::Stream;
 use runtime::tls;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accept::Door;
 use super::control::{Control, Order};
 use super::first_bytes::{Io, Version};
+use super::http1;
 use crate::plane::Plane;
-use crate::refusal;
+use crate::refusal::Reason;
 
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest head of a request, and the read buffer of an HTTP/1.1 connection; a longer one: 431. (Envoy: 60 KiB.)
-const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Requests at a time on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
+/// Header list beyond which the HTTP/2 library answers 431 by itself, with nothing but the status. Twice
+/// [`crate::request::HEAD_BYTES_MAX`], so that a list that is too long is refused with an explanation where it is read at all.
+const HEADER_LIST_BYTES_MAX: u32 = 128 << 10;
 /// Flow-control windows: what one client can make a lane hold for one stream, and for one connection.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
@@ -102,7 +104,7 @@ impl Arrival {
     }
 
     /// For requests that come through a tunnel to `target` which was opened on this connection.
-    pub(crate) fn inside_tunnel(&self, target: String) -> Self {
+    pub(crate) fn inside_tunnel(&self, target: String, control: Arc<Control>) -> Self {
         Self {
             plane: self.plane.clone(),
             lane: self.lane,
@@ -111,9 +113,15 @@ impl Arrival {
             peer_header: self.peer_header.clone(),
             forwarded_for: self.forwarded_for.clone(),
             tunnel: Some(target),
-            control: self.control.clone(),
+            control: Some(control),
             door: self.door.clone(),
         }
+    }
+
+    /// A place among the door's connections for one that comes through a tunnel on this one: what it is told, and when it is
+    /// idle, is its own.
+    pub(crate) fn enter(&self) -> Option<Arc<Control>> {
+        self.door.as_ref()?.enter(self.lane)
     }
 
     /// Runs what outlives a request.
@@ -178,8 +186,12 @@ where
         looked = io.look() => looked,
         () = told(arrival.control.as_deref()) => None,
     };
-    if let Some(version) = looked {
-        drive(io, version, arrival).await;
+    match looked {
+        Some(version) => drive(io, version, arrival).await,
+        None if arrival.control.as_ref().is_some_and(|control| control.order() == Order::Late) => {
+            http1::refuse(&arrival, io.into_stream(), Reason::HeadLate).await;
+        }
+        None => {}
     }
 }
 
@@ -207,46 +219,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match version {
-        Version::Http1 => drive_http1(io, arrival).await,
+        Version::Http1 => http1::drive(io, arrival).await,
         Version::Http2 => drive_http2(io, arrival).await,
-    }
-}
-
-async fn drive_http1<S>(io: Io<S>, arrival: Arc<Arrival>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let Some(control) = arrival.control.clone() else { return };
-    let service = service_fn(move |request: Request<Incoming>| crate::request::handle(arrival.clone(), request));
-    // Head and body go out in one `send`: for bodies of some KiB a copy costs less than a vector of the two.
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_BYTES_MAX).writev(false);
-    let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-    let (mut registered, mut draining) = (false, false);
-    let order = poll_fn(|cx| {
-        // A wake-up uses the registration up, so whoever has been told something registers for the next word.
-        if !registered || control.order() != Order::Run {
-            control.register(cx.waker());
-            registered = true;
-        }
-        match control.order() {
-            Order::Drain if !draining && control.may_close() => {
-                draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            Order::Run | Order::Drain => {}
-            order => return Poll::Ready(order),
-        }
-        // How it ended has been told to the request that was on it.
-        Pin::new(&mut connection).poll(cx).map(|_| Order::Run)
-    })
-    .await;
-    if order == Order::Late
-        && let Some(parts) = connection.into_parts()
-    {
-        let mut io = parts.io.into_inner();
-        let _ = io.write_all(refusal::HEAD_TIMEOUT.as_bytes()).await;
-        let _ = io.shutdown().await;
     }
 }
 
@@ -258,16 +232,17 @@ where
     // Boxed: hyper would move the whole of it, more than 3 KiB, from hand to hand until it stands in a task of its own.
     let service =
         service_fn(move |request: Request<Incoming>| Box::pin(crate::request::handle(arrival.clone(), request)));
-    control.is_framed();
+    control.becomes_http2();
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .max_local_error_reset_streams(RESETS_BY_ERROR_MAX)
+        .enable_connect_protocol()
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = builder.serve_connection(TokioIo::new(io), service);

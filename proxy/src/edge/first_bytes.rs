@@ -1,4 +1,5 @@
-//! HTTP/1.1 or HTTP/2? Told by the connection's first bytes, where TLS has not told it already.
+//! A connection's bytes: the first ones tell HTTP/1.1 from HTTP/2, where TLS has not told it already; and what the HTTP/1.1
+//! library answers by itself, without having called anyone, is withheld: `http1` says it in Meshwork's words.
 
 use std::io;
 use std::pin::Pin;
@@ -29,12 +30,29 @@ pub(crate) struct Io<S> {
     looked_at: [u8; PREFACE.len()],
     from: u8,
     to: u8,
+    /// Requests whose answers have gone out to their last byte.
+    answered: u32,
+    withheld: bool,
 }
 
 impl<S> Io<S> {
     /// A stream of which nothing was read.
     pub(crate) fn new(stream: S, control: Arc<Control>) -> Self {
-        Self { stream, control, looked_at: [0; PREFACE.len()], from: 0, to: 0 }
+        Self { stream, control, looked_at: [0; PREFACE.len()], from: 0, to: 0, answered: 0, withheld: false }
+    }
+
+    /// Whether the HTTP library has refused what came by itself; nothing of that has gone out.
+    pub(crate) fn has_withheld(&self) -> bool {
+        self.withheld
+    }
+
+    /// Whether every answer has gone out to its last byte, so that something else may be said.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.control.is_unasked(self.answered)
+    }
+
+    pub(crate) fn into_stream(self) -> S {
+        self.stream
     }
 }
 
@@ -87,6 +105,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     #[inline]
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.control.is_unasked(self.answered) {
+            self.withheld = true;
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -104,11 +126,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
         self.stream.is_write_vectored()
     }
 
+    /// The library flushes when its own buffer is empty: all that was answered has gone out.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(answered) = self.control.answered() {
+            self.answered = answered;
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.withheld {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use model::config::Protocol;
 use policy::balance::{self, Candidate, NoEndpoint};
 use policy::breaker::Permit;
@@ -18,7 +18,7 @@ use policy::time::Tick;
 use policy::traceparent::TraceParent;
 
 use super::outgoing::{self, Stamp};
-use super::tunnel;
+use super::{headers, tunnel};
 use crate::body::{Answered, Source};
 use crate::plane::Plane;
 use crate::record::Record;
@@ -88,7 +88,7 @@ pub(super) async fn run(
     let trace = outgoing::trace(&head.headers, || record.random());
     let protocol = backend.protocol_for(record.is_grpc);
     outgoing::address(head, protocol, backend.host.as_ref());
-    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol));
+    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
         asked,
@@ -106,6 +106,10 @@ pub(super) async fn run(
     loop {
         match call.attempt().await? {
             Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
+            Ok(answer) if let Some(reason) = call.unfit(&answer.response) => {
+                call.note(&answer.endpoint, reason.to_string(), answer.took);
+                return Err(call.refusal(reason));
+            }
             Ok(answer) => {
                 if let Some(response) = call.judge(answer).await {
                     return Ok(response);
@@ -290,14 +294,23 @@ impl Call<'_> {
         let Answer { mut response, connection, endpoint, permit, .. } = answer;
         endpoint.settle(permit, verdict::first_impression(&response, false), self.random(), self.now());
         if let Some(downstream) = downstream
-            && response.status() == http::StatusCode::SWITCHING_PROTOCOLS
+            && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
             tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection);
             return response.map(|_| Answered::empty());
         }
         self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
-        super::headers::depart(response.headers_mut(), false);
+        headers::depart(response.headers_mut(), false);
         response.map(Answered::received)
+    }
+
+    /// Why an answer cannot be passed on, whatever it says; its connection goes with it.
+    fn unfit(&self, response: &Response<Received>) -> Option<Reason> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Some(Reason::Tunnel("the endpoint switched protocols, which nobody had asked for"));
+        }
+        let coding = headers::strange_coding(response.headers())?;
+        Some(Reason::AnswerCoding { service: self.backend.service.clone(), coding })
     }
 
     fn log(&mut self, endpoint: &Endpoint) {

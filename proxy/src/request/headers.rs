@@ -4,9 +4,11 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::Body as _;
+use policy::host::Authority;
 
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
 use crate::body::Source;
 use crate::edge::{Arrival, Direction};
 use crate::refusal::{Reason, Refusal};
@@ -21,6 +23,7 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// The one member of `TE` that may pass (RFC 9110 §10.1.4).
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// Longest `x-request-id` that is taken over from a client.
@@ -59,6 +62,66 @@ fn hexadecimal(place: &mut [u8], mut number: u64) {
     }
 }
 
+/// Refuses a head that is longer than its bounds, or that one server reads in another way than the next.
+pub(super) fn check(head: &Parts, direction: Direction) -> Result<(), Box<Refusal>> {
+    let headers = &head.headers;
+    if head.uri.path().len() + head.uri.query().map_or(0, str::len) > TARGET_BYTES_MAX {
+        return Err(Reason::TargetTooLong(TARGET_BYTES_MAX).into());
+    }
+    if head.version == Version::HTTP_2 {
+        check_length(headers)?;
+    }
+    // RFC 9112 §3.2: more than one line is to be answered with 400.
+    let mut hosts = headers.get_all(HOST).iter();
+    if let (Some(host), another) = (hosts.next(), hosts.next())
+        && (another.is_some() || (head.version == Version::HTTP_2 && is_another_host(head, host)))
+    {
+        return Err(Reason::TwoHosts.into());
+    }
+    if let Some(coding) = strange_coding(headers) {
+        return Err(Reason::Coding(coding).into());
+    }
+    // CGI and its heirs write both as `_`, so that `x_forwarded_for` from outside would stand in for what this hop vouches for.
+    if direction == Direction::Gateway
+        && let Some(name) = headers.keys().find(|name| name.as_str().contains('_'))
+    {
+        return Err(Reason::Underscore(name.to_string()).into());
+    }
+    Ok(())
+}
+
+/// A transfer coding that is not plain chunked (RFC 9112 §6.1). What hyper takes for chunked ends in it; a coding before it would
+/// be taken off with the header.
+pub(super) fn strange_coding(headers: &HeaderMap) -> Option<String> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    let plain = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    (!plain).then(|| String::from_utf8_lossy(coding.as_bytes()).into_owned())
+}
+
+/// What hyper's read buffer does for HTTP/1.1; counted as RFC 9113 §10.5.1 has it.
+fn check_length(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if bytes > HEAD_BYTES_MAX || headers.len() > HEADERS_MAX {
+        return Err(Reason::HeadTooLong(HEAD_BYTES_MAX).into());
+    }
+    Ok(())
+}
+
+/// RFC 9113 §8.3.1: a `Host` that differs from `:authority` is malformed.
+fn is_another_host(head: &Parts, host: &HeaderValue) -> bool {
+    let Some(authority) = head.uri.authority() else { return false };
+    let Ok(host) = host.to_str() else { return true };
+    !host.eq_ignore_ascii_case(authority.as_str())
+        && match (Authority::parse(host), Authority::parse(authority.as_str())) {
+            (Ok(host), Ok(authority)) => {
+                let default = if head.uri.scheme_str() == Some("https") { 443 } else { 80 };
+                host.host != authority.host || host.port_or(default) != authority.port_or(default)
+            }
+            _ => true,
+        }
+}
+
 /// Refuses a body that says it is too long, and bounds one that does not say.
 pub(super) fn bound_body(head: &Parts, body: &mut Option<Source>, bytes_max: u64) -> Result<(), Box<Refusal>> {
     let Some(body) = body else { return Ok(()) };
@@ -79,19 +142,24 @@ pub(super) fn bound_body(head: &Parts, body: &mut Option<Source>, bytes_max: u64
 /// Takes off what ends at this hop (RFC 9110 §7.6.1) and puts on who called. Answers the protocol that the client wants to
 /// upgrade to, if it does.
 pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Box<Refusal>> {
+    // Before anything is taken off: a gateway says which host was asked for.
+    let host = if arrival.direction == Direction::Gateway { asked_host(head) } else { None };
     let headers = &mut head.headers;
     let mut upgrade = None;
-    if let Some(connection) = headers.remove(CONNECTION) {
+    if let Some(connection) = take_connection(headers) {
         let named = connection.to_str().map_err(|_| Reason::Framing("Connection is not readable"))?;
-        let wants = head.version == Version::HTTP_11 && names(named).any(|name| name.eq_ignore_ascii_case("upgrade"));
-        upgrade = if wants { headers.remove(UPGRADE) } else { None };
+        // A WebSocket begins with a GET (RFC 6455 §4.1): behind another method a body could come first.
+        let may = head.version == Version::HTTP_11 && head.method == Method::GET;
+        let wants = may && names(named).any(|name| name.eq_ignore_ascii_case("upgrade"));
+        upgrade = if wants { headers.remove(UPGRADE).filter(is_websocket).map(|_| WEBSOCKET) } else { None };
         for name in names(named) {
             remove_nominated(headers, name);
         }
     }
     remove_hop_by_hop(headers);
-    if let Some(te) = headers.get(TE)
-        && *te != TRAILERS
+    let mut lines = headers.get_all(TE).iter();
+    if let Some(te) = lines.next()
+        && (*te != TRAILERS || lines.next().is_some())
     {
         let trailers = te.to_str().is_ok_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
         if is_grpc || trailers {
@@ -100,12 +168,36 @@ pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Resu
             headers.remove(TE);
         }
     }
-    vouch(headers, arrival);
+    vouch(headers, arrival, host);
     Ok(upgrade)
 }
 
+/// The host that decides where a request goes.
+fn asked_host(head: &Parts) -> Option<HeaderValue> {
+    match head.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => head.headers.get(HOST).cloned(),
+    }
+}
+
+/// All lines of `Connection` as one.
+fn take_connection(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if headers.get_all(CONNECTION).iter().nth(1).is_none() {
+        return headers.remove(CONNECTION);
+    }
+    let lines: Vec<&[u8]> = headers.get_all(CONNECTION).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&lines.join(&b", "[..]));
+    headers.remove(CONNECTION);
+    joined.ok()
+}
+
+/// The one protocol that passes. An upgrade to `h2c` would open a tunnel behind every rule that is asked request by request.
+fn is_websocket(upgrade: &HeaderValue) -> bool {
+    upgrade.to_str().is_ok_and(|upgrade| names(upgrade).any(|name| name.eq_ignore_ascii_case("websocket")))
+}
+
 /// What is known of the client is put on, in the place of what it could pretend.
-fn vouch(headers: &mut HeaderMap, arrival: &Arrival) {
+fn vouch(headers: &mut HeaderMap, arrival: &Arrival, host: Option<HeaderValue>) {
     match arrival.direction {
         Direction::Inbound => {
             if let Some(caller) = &arrival.peer_header {
@@ -114,16 +206,19 @@ fn vouch(headers: &mut HeaderMap, arrival: &Arrival) {
         }
         Direction::Gateway => {
             headers.remove(&FORWARDED);
-            if let Some(host) = headers.get(HOST).cloned() {
-                headers.insert(FORWARDED_HOST, host);
-            }
-            if let Some(client) = &arrival.forwarded_for {
-                headers.insert(FORWARDED_FOR, client.clone());
-            }
+            put(headers, FORWARDED_HOST, host);
+            put(headers, FORWARDED_FOR, arrival.forwarded_for.clone());
             headers.insert(FORWARDED_PROTO, HTTP);
         }
         Direction::Outbound => {}
     }
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => headers.insert(name, value),
+        None => headers.remove(name),
+    };
 }
 
 fn names(list: &str) -> impl Iterator<Item = &str> {
@@ -143,7 +238,7 @@ pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
     if keep_upgrade {
         return;
     }
-    if let Some(connection) = headers.remove(CONNECTION) {
+    if let Some(connection) = take_connection(headers) {
         for name in connection.to_str().iter().flat_map(|named| names(named)) {
             remove_nominated(headers, name);
         }
@@ -151,12 +246,35 @@ pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
     remove_hop_by_hop(headers);
 }
 
-/// What ends at this hop, and [`CALLER`], which nobody else may say. Most messages have none of these, which one look over the names tells for less than looking each of them up.
+/// What ends at this hop, and [`CALLER`], which nobody else may say. Most messages have none of these, which one look over the
+/// names tells for less than looking each of them up.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     const ALL: [HeaderName; 5] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, CALLER];
-    if headers.keys().any(|name| ALL.contains(name)) {
+    if headers.keys().any(|name| ALL.contains(name) || is_caller_in_disguise(name)) {
+        // RFC 9112 §6.3: the coding wins, and hyper would cut what it writes to the length.
+        if headers.contains_key(TRANSFER_ENCODING) {
+            headers.remove(CONTENT_LENGTH);
+        }
         for name in ALL {
             headers.remove(name);
         }
+        while let Some(name) = headers.keys().find(|name| is_caller_in_disguise(name)).cloned() {
+            headers.remove(name);
+        }
     }
+}
+
+/// [`CALLER`] as an application that was told its headers by CGI's rules would read it, whatever hyphens are written as.
+fn is_caller_in_disguise(name: &HeaderName) -> bool {
+    let hyphened = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let name = name.as_str();
+    name.len() == CALLER.as_str().len() && name.contains('_') && name.bytes().map(hyphened).eq(CALLER.as_str().bytes())
+}
+
+/// Takes off what no trailer may say (RFC 9110 §6.5.1): how a message is framed and routed, and who called.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    for name in [HOST, CONTENT_LENGTH, CONTENT_TYPE, CONNECTION, TE, TRAILER] {
+        trailers.remove(name);
+    }
+    remove_hop_by_hop(trailers);
 }

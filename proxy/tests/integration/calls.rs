@@ -6,6 +6,7 @@ use hyper::body::Frame;
 use model::config::{Protocol, Route};
 use proxy::Target;
 use runtime::http::{BoxFuture, Handler, Peer, boxed, empty, full};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::kit::{App, Client, Mesh, Node, endpoint, external, get, header, in_mesh, name};
 
@@ -292,4 +293,34 @@ async fn the_sidecar_tells_how_it_stands() {
     let line =
         "meshwork_requests_total{direction=\"outbound\",service=\"catalog\",route=\"default\",status_class=\"2xx\"} 1";
     assert!(text.contains(line), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_is_told_to_go_on() {
+    let app = App::start(|seen| Response::new(full(seen.body.clone()))).await;
+    let (orders, _catalog) = two(&app).await;
+    let mut stream = runtime::net::connect(orders.outbound()).await.unwrap();
+    let head =
+        b"POST / HTTP/1.1\r\nHost: catalog\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let told = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut got = vec![0; told.len()];
+    stream.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, told);
+    stream.write_all(b"abc").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("abc"), "{answer}");
+    assert_eq!((&app.last().body[..], app.last().header("expect")), (&b"abc"[..], Some("100-continue")));
+}
+
+#[tokio::test]
+async fn a_client_that_waits_is_not_told_to_send_what_is_refused() {
+    let app = App::saying("x").await;
+    let (orders, _catalog) = two(&app).await;
+    let request = "POST / HTTP/1.1\r\nHost: secret\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    // It ends by itself: whether the body comes nobody knows, so nothing can follow on the connection.
+    let answer = crate::kit::raw(orders.outbound(), request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(!answer.contains("100 Continue"), "{answer}");
 }

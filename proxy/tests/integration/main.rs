@@ -5,10 +5,12 @@
 
 mod kit;
 
+mod answers;
 mod calls;
 mod drain;
 mod gateway;
 mod grpc;
+mod heads;
 mod hostile;
 mod refusals;
 mod retries;

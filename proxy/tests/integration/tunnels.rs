@@ -1,13 +1,17 @@
-//! CONNECT and upgrades.
+//! CONNECT and upgrades, over HTTP/1.1 and over HTTP/2; how tunnels end.
 
-use http::{Request, Response, StatusCode};
+use std::net::SocketAddr;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::ext::Protocol as Extended;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use model::config::Protocol;
 use proxy::Target;
 use runtime::http::{empty, full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::kit::{App, Client, Mesh, Node, endpoint, in_mesh};
+use crate::kit::{App, Client, Mesh, Node, endpoint, external, header, in_mesh};
 
 async fn two(app: &App) -> (Node, Node) {
     let mesh = Mesh::new(&["orders", "chat", "secret"]);
@@ -81,4 +85,139 @@ async fn what_comes_through_connect_is_served_by_the_same_pipeline() {
             }
         }
     }
+}
+
+type Socket = TokioIo<Upgraded>;
+
+/// An application that takes every WebSocket and hands its end of it to `serve`.
+async fn sockets<F>(serve: impl Fn(Socket) -> F + Clone + Send + Sync + 'static) -> App
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    App::streaming(move |mut request| {
+        let serve = serve.clone();
+        Box::pin(async move {
+            assert_eq!(request.headers()["upgrade"], "websocket");
+            let upgrade = hyper::upgrade::on(&mut request);
+            tokio::spawn(async move { serve(TokioIo::new(upgrade.await.unwrap())).await });
+            let answer = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+            answer.header("sec-websocket-accept", "x").body(empty()).unwrap()
+        })
+    })
+    .await
+}
+
+/// Opens a WebSocket to `chat`, as either version of HTTP has it.
+async fn websocket(address: SocketAddr, http2: bool) -> Socket {
+    let request = Request::builder().uri("http://chat/ws").header("sec-websocket-version", "13");
+    let (mut client, request) = if http2 {
+        let request = request.method(Method::CONNECT).extension(Extended::from_static("websocket"));
+        (Client::http2(address).await, request)
+    } else {
+        let request = request.header("host", "chat").header("connection", "Upgrade").header("upgrade", "websocket");
+        (Client::http1(address).await, request)
+    };
+    let mut answer = client.try_send(request.body(empty()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), if http2 { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS });
+    assert_eq!(answer.headers().contains_key("sec-websocket-accept"), !http2);
+    TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap())
+}
+
+#[tokio::test]
+async fn one_side_of_a_tunnel_may_end_before_the_other() {
+    let app = sockets(|mut socket| async move {
+        let mut whole = Vec::new();
+        socket.read_to_end(&mut whole).await.unwrap();
+        socket.write_all(&whole.to_ascii_uppercase()).await.unwrap();
+        socket.shutdown().await.unwrap();
+    })
+    .await;
+    let (orders, _chat) = two(&app).await;
+    for http2 in [false, true] {
+        let mut socket = websocket(orders.outbound(), http2).await;
+        socket.write_all(b"ping").await.unwrap();
+        socket.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        socket.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"PING", "http2: {http2}");
+    }
+}
+
+/// A sidecar that reaches an application which keeps every WebSocket open and says nothing.
+async fn silent() -> (Node, App) {
+    let app = sockets(|mut socket| async move {
+        // Until the other side closes.
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let mesh = Mesh::new(&["chat"]);
+    (mesh.caller("orders", vec![("chat", external("chat", Protocol::Http, &[app.address]))]).await, app)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_through_which_nothing_goes_is_closed_in_the_end() {
+    let (orders, _app) = silent().await;
+    for http2 in [false, true] {
+        let mut socket = websocket(orders.outbound(), http2).await;
+        assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "http2: {http2}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_closes_tunnels_at_its_end() {
+    for http2 in [false, true] {
+        let (orders, _app) = silent().await;
+        let mut socket = websocket(orders.outbound(), http2).await;
+        let (read, ()) = tokio::join!(async { socket.read(&mut [0]).await }, orders.plane.stop_outbound());
+        assert_eq!(read.unwrap(), 0, "closed, not reset; http2: {http2}");
+    }
+}
+
+#[tokio::test]
+async fn an_extended_connect_that_is_not_taken_is_an_error_of_its_own() {
+    let app = App::saying("no such thing").await;
+    let (orders, _chat) = two(&app).await;
+    let mut client = Client::http2(orders.outbound()).await;
+    for (protocol, status, error) in
+        [("websocket", 502, "http_upgrade_failed"), ("connect-udp", 501, "http_request_error")]
+    {
+        let request = Request::builder().method(Method::CONNECT).uri("http://chat/ws");
+        let request = request.extension(Extended::from_static(protocol)).body(empty()).unwrap();
+        let answer = client.send(request).await;
+        assert_eq!(answer.status().as_u16(), status, "{protocol}");
+        assert!(header(&answer, "proxy-status").starts_with(&format!("meshwork; error={error};")), "{protocol}");
+    }
+    assert_eq!(app.last().method, Method::GET);
+}
+
+#[tokio::test]
+async fn a_connect_over_http2_leads_into_the_same_pipeline() {
+    let app = App::start(|seen| Response::new(full(format!("{} {}", seen.method, seen.uri)))).await;
+    let (orders, _chat) = two(&app).await;
+    let mut client = Client::http2(orders.outbound()).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..2 {
+        let request = Request::connect("chat:80").body(empty()).unwrap();
+        let mut answer = client.try_send(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        tunnels.push(TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap()));
+    }
+    for tunnel in &mut tunnels {
+        tunnel.write_all(b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tunnel.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("GET /a"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_malformed_inside_of_a_tunnel_is_explained_inside_of_it() {
+    let app = App::saying("in").await;
+    let (orders, _chat) = two(&app).await;
+    let said =
+        crate::kit::raw(orders.outbound(), b"CONNECT chat:80 HTTP/1.1\r\nHost: chat:80\r\n\r\nnonsense\r\n\r\n").await;
+    let (opened, refused) = said.split_once("\r\n\r\n").unwrap();
+    assert!(opened.starts_with("HTTP/1.1 200 "), "{said}");
+    assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("proxy-status: meshwork; error="), "{said}");
+    assert_eq!(refused.matches("HTTP/1.1").count(), 1, "{said}");
 }
