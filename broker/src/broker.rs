@@ -22,6 +22,7 @@ use crate::payloads::Payloads;
 use crate::push::Pushes;
 use crate::record;
 use crate::recovery;
+use crate::redrive::Redrives;
 use crate::status::Status;
 use crate::verdict::Command;
 use crate::{serve, timer};
@@ -86,7 +87,7 @@ impl Broker {
         let mut committer = Committer::new(Box::new(engine), ledger.clone());
         let commit = move |commands: &mut Vec<Command>| committer.commit(commands);
         let lane = lanes::disk_lane("broker-log", options.place, WAITING_MAX, BATCH_MAX, commit)?;
-        let core = Arc::new(Core::new(options.mesh, ledger, payloads, lane, runtime::random::seed()));
+        let core = Arc::new(Core::new(options.mesh, ledger, payloads, lane, Redrives::new(options.drain.clone())));
         options.drain.spawn(timer::run(core.clone(), options.drain.clone()));
         let pushes = Pushes::new(core.clone(), options.caller, options.drain);
         let handler = serve::handler(core.clone());
@@ -115,6 +116,11 @@ impl Broker {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.core.ledger.failure()
+    }
+
+    /// Waits until the broker takes nothing any more, and says why.
+    pub async fn failed(&self) -> String {
+        self.core.ledger.failed().await
     }
 
     /// How the broker is.

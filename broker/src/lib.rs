@@ -16,6 +16,7 @@ mod cloudevents;
 mod consume;
 mod core;
 mod push;
+mod redrive;
 mod refusal;
 mod serve;
 mod timer;

@@ -18,9 +18,6 @@ use crate::record::{Destination, Group, Published, Record};
 use crate::refusal::Refusal;
 use crate::topic::{EVENTS_MAX, Target};
 
-/// How many dead letters one redrive puts back at most; the answer says how many it were.
-pub const REDRIVE_MAX: usize = 10_000;
-
 /// What the committer is asked for.
 #[derive(Debug)]
 pub enum Command {
@@ -78,8 +75,8 @@ pub enum Change {
     Redrive {
         /// Whose.
         group: Group,
-        /// Which; `None`: all, up to [`REDRIVE_MAX`].
-        positions: Option<Vec<Position>>,
+        /// Which; those that are none any more are passed over.
+        positions: Vec<Position>,
     },
     /// A subscription is moved.
     Seek {
@@ -234,17 +231,9 @@ impl Books {
         }
     }
 
-    fn redrive(&self, group: Group, positions: Option<Vec<Position>>) -> Result<(Option<Record>, u64), Refusal> {
+    fn redrive(&self, group: Group, mut positions: Vec<Position>) -> Result<(Option<Record>, u64), Refusal> {
         let dead = self.served(&group).ok_or_else(|| absent(&group))?.deliveries.dead();
-        let positions = match positions {
-            None => dead.keys().copied().take(REDRIVE_MAX).collect(),
-            Some(chosen) => {
-                if let Some(odd) = chosen.iter().find(|position| !dead.contains_key(position)) {
-                    return Err(Refusal::Absent(format!("{group} has no dead letter at position {odd}")));
-                }
-                chosen
-            }
-        };
+        positions.retain(|position| dead.contains_key(position));
         let count = positions.len() as u64;
         Ok(((count > 0).then_some(Record::Redriven { group, positions }), count))
     }

@@ -17,6 +17,7 @@ use crate::accept::{Kind, accept};
 use crate::cloudevents;
 use crate::core::{Core, durability_word};
 use crate::refusal::Refusal;
+use crate::serve::problem;
 use crate::verdict::Receipt;
 
 /// How many events one batch holds at most.
@@ -49,9 +50,6 @@ async fn publish(
     to: &str,
     request: Request,
 ) -> Result<Response, Problem> {
-    if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
-        return Err(Problem(Refusal::Invalid(format!("publishing takes no query parameters; found {query:?}"))));
-    }
     let (head, body) = request.into_parts();
     let part = core.part()?;
     // Before the body is read: who may not publish sends nothing.
@@ -95,7 +93,7 @@ async fn batch(
         .into_iter()
         .map(|refusal| match refusal.map_or_else(|| receipts.next().unwrap_or(Err(Refusal::Ending)), Err) {
             Ok(receipt) => written(receipt),
-            Err(refusal) => json!({"refused": refusal.to_string()}),
+            Err(refusal) => json!({"refused": problem::document(&refusal)}),
         })
         .collect();
     Ok((StatusCode::OK, Json(json!({ "results": results }))).into_response())
