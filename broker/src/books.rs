@@ -26,7 +26,7 @@ const EXPIRED: &str = "its expirytime passed before it was delivered";
 
 /// How many records may wait in the journal before nothing more is given out.
 const JOURNAL_MAX: usize = 100_000;
-/// How much one sweep drops at most of one destination, so that a wall clock that jumps forward leaves time to notice.
+/// How much one sweep drops at most of one destination, so that a start with a wrong wall clock leaves time to notice.
 const EXPIRED_PER_SWEEP_MAX: usize = 10_000;
 /// How long dead letters are kept where nothing else is declared: those of subscriptions, and of queues that are gone.
 const DEAD_LETTER_KEEP: Duration = Duration::from_secs(14 * 86_400);

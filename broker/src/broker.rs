@@ -57,18 +57,31 @@ pub struct Broker {
 pub enum Error {
     /// The engine could not be opened: damaged (the text names the file and the place), in use, or its disk says no.
     #[error("the broker's log could not be opened: {0}")]
-    Engine(#[from] crate::engine::Error),
+    Engine(crate::engine::Error),
     /// The log holds something that this version does not know.
-    #[error("the broker's log at position {position}: {source}")]
+    #[error("the broker's log at position {position}: {why}; a later version may have written it, so start that one")]
     Record {
         /// Where.
         position: Position,
         /// What is wrong with it.
-        source: record::Error,
+        why: record::Error,
     },
     /// No thread for the disk's work.
     #[error("no thread for the broker's disk: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
+}
+
+// By hand: each text above tells its cause already, and a cause that is also an error's source is printed twice.
+impl From<crate::engine::Error> for Error {
+    fn from(error: crate::engine::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Thread(error)
+    }
 }
 
 impl Broker {

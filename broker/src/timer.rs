@@ -21,7 +21,7 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
             let next = books.fire(ledger.clock.now());
             if tokio::time::Instant::now() >= sweep {
                 sweep = tokio::time::Instant::now() + SWEEP;
-                books.sweep(ledger.clock.now());
+                books.sweep(ledger.clock.now_for_age());
             }
             if !books.journal.is_empty() {
                 core.flush();
