@@ -160,7 +160,7 @@ async fn await_ready(
     let wake = lock(&core.ledger.books).served(group).map(|served| served.wake.clone()).ok_or_else(absent)?;
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let woken = wake.notified();
+        let woken = wake.notify.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
         let given = core.take(group, consumer, max, Some(hold));

@@ -119,12 +119,13 @@ impl Core {
             return Vec::new();
         }
         let now = self.ledger.clock.now();
-        let (given, has_journal) = {
+        let (given, has_journal, woken) = {
             let mut books = lock(&self.ledger.books);
             let leased = books.served(group).map_or(0, |served| served.deliveries.counts().leased);
             let given = books.take(group, consumer, max.min(LEASED_MAX.saturating_sub(leased)), hold, now);
-            (given, !books.journal.is_empty())
+            (given, !books.journal.is_empty(), std::mem::take(&mut books.woken))
         };
+        woken.tell();
         if has_journal {
             self.flush();
         }

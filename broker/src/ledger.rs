@@ -67,10 +67,11 @@ impl Ledger {
         lock(&self.engine).clone()
     }
 
-    /// Notes that the engine has failed for good.
+    /// Notes that the engine has failed for good, and tells everybody who waits for messages.
     pub fn fail(&self, why: String) {
         lock(&self.engine).failure = Some(why);
         self.failed.notify_waiters();
+        lock(&self.books).wake_all();
     }
 
     /// Waits until the engine has failed, and says why.
@@ -88,8 +89,8 @@ impl Ledger {
     }
 
     /// Notes what the engine holds.
-    pub fn note_usage(&self, engine: &dyn Engine) {
-        lock(&self.engine).usage = engine.usage();
+    pub fn note_usage(&self, usage: Usage) {
+        lock(&self.engine).usage = usage;
     }
 }
 

@@ -40,6 +40,7 @@ mod moment;
 mod payloads;
 mod queue;
 mod topic;
+mod wake;
 
 pub use broker::{Broker, Error, Options};
 pub use status::Status;

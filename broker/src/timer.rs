@@ -16,7 +16,7 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
     let ledger = core.ledger.clone();
     let mut sweep = tokio::time::Instant::now() + SWEEP;
     loop {
-        let next = {
+        let (next, woken) = {
             let mut books = lock(&ledger.books);
             let next = books.fire(ledger.clock.now());
             if tokio::time::Instant::now() >= sweep {
@@ -26,8 +26,9 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
             if !books.journal.is_empty() {
                 core.flush();
             }
-            next
+            (next, std::mem::take(&mut books.woken))
         };
+        woken.tell();
         let wake = next.map_or(sweep, |tick| sweep.min(ledger.clock.instant(tick)));
         tokio::select! {
             () = tokio::time::sleep_until(wake) => {}
