@@ -1,5 +1,7 @@
 //! From an event that somebody sends to a message that the committer may write: who may, what is missing, what is too much.
 
+mod key;
+
 use api::broker::Event;
 use jiff::Timestamp;
 use model::config::Topic;
@@ -139,21 +141,11 @@ fn expiry(text: &str) -> Result<u64, Refusal> {
 /// The key's hash. A key that stands in the data is made the event's `partitionkey`, so that consumers see it too.
 fn key_of(topic: &Topic, event: &mut Event) -> Option<u64> {
     if !event.extensions.contains_key("partitionkey")
-        && let Some(key) = topic.key.as_deref().and_then(|attribute| key_in_data(attribute, &event.data))
+        && let Some(key) = topic.key.as_deref().and_then(|attribute| key::in_data(attribute, &event.data))
     {
         event.extensions.insert("partitionkey".to_owned(), key);
     }
     event.extensions.get("partitionkey").filter(|key| !key.is_empty()).map(|key| fnv(key.as_bytes()))
-}
-
-fn key_in_data(attribute: &str, data: &[u8]) -> Option<String> {
-    let data: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(data).ok()?;
-    match data.get(attribute)? {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        serde_json::Value::Bool(value) => Some(value.to_string()),
-        _ => None,
-    }
 }
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo). Two keys of one hash are merely not delivered beside each other.

@@ -20,13 +20,14 @@ use crate::moment::{Moment, millis};
 use crate::queue::{Queue, Served, add};
 use crate::record::{Destination, Group, Published, Record};
 use crate::topic::Topic;
+use crate::wake::Woken;
 
 /// Why a message that nobody got in time is a dead letter.
 const EXPIRED: &str = "its expirytime passed before it was delivered";
 
 /// How many records may wait in the journal before nothing more is given out.
 const JOURNAL_MAX: usize = 100_000;
-/// How much one sweep drops at most of one destination, so that a wall clock that jumps forward leaves time to notice.
+/// How much one sweep drops at most of one destination, so that a start with a wrong wall clock leaves time to notice.
 const EXPIRED_PER_SWEEP_MAX: usize = 10_000;
 /// How long dead letters are kept where nothing else is declared: those of subscriptions, and of queues that are gone.
 const DEAD_LETTER_KEEP: Duration = Duration::from_secs(14 * 86_400);
@@ -42,6 +43,8 @@ pub struct Books {
     pub config: Option<Arc<BrokerPart>>,
     /// Records of what has changed already and is not in the log yet.
     pub journal: Vec<Record>,
+    /// Who is to be told of what has changed, once the books are free.
+    pub woken: Woken,
     rng: fastrand::Rng,
 }
 
@@ -63,6 +66,7 @@ impl Books {
             topics: BTreeMap::new(),
             config: None,
             journal: Vec::new(),
+            woken: Woken::default(),
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -104,7 +108,7 @@ impl Books {
         let subscriptions = self.topics.values().flat_map(|topic| topic.subscriptions.values());
         queues
             .chain(subscriptions.map(|subscription| &subscription.served))
-            .for_each(|served| served.wake.notify_waiters());
+            .for_each(|served| served.wake.notify.notify_waiters());
     }
 
     /// Every group there is.
@@ -230,7 +234,8 @@ impl Books {
             let Some(served) = self.served_mut(&group) else { continue };
             if served.deliveries.next_due().is_some_and(|due| due <= now.tick_ms) {
                 let timed_out = served.deliveries.fire(now);
-                served.wake.notify_waiters();
+                let wake = served.wake.clone();
+                self.woken.note(&wake);
                 for position in timed_out {
                     if let Some(record) = self.ended(&group, position, Cause::AckTimeout, None, now) {
                         self.note(record, now);
@@ -310,12 +315,13 @@ impl Books {
             Record::Sought { topic, name, to } => {
                 if let Some(topic) = self.topics.get_mut(topic) {
                     topic.seek(name, *to);
+                    topic.subscriptions.values().for_each(|held| self.woken.note(&held.served.wake));
                 }
             }
             Record::Paused { topic, name, paused } => {
                 if let Some(held) = self.topics.get_mut(topic).and_then(|topic| topic.subscriptions.get_mut(name)) {
                     held.paused = *paused;
-                    held.served.wake.notify_waiters();
+                    self.woken.note(&held.served.wake);
                 }
             }
             Record::Checkpoint { .. } => {}
@@ -334,14 +340,16 @@ impl Books {
         let counted = match &published.destination {
             Destination::Queue(name) => {
                 let queue = entry(&mut self.queues, name);
+                // It was accepted into the batch; in a replay there is none.
+                queue.pending = queue.pending.saturating_sub(1);
                 queue.served.deliveries.insert(position, index, Attempts::default());
-                queue.served.wake.notify_waiters();
+                self.woken.note(&queue.served.wake);
                 (&mut queue.window, &mut queue.published)
             }
             Destination::Topic(name) => {
                 let topic = entry(&mut self.topics, name);
                 topic.push(position, index);
-                topic.admit_all();
+                topic.admit_all(&mut self.woken);
                 (&mut topic.window, &mut topic.published)
             }
         };
@@ -398,7 +406,8 @@ impl Books {
             }),
             _ => {}
         }
-        served.wake.notify_waiters();
+        let wake = served.wake.clone();
+        self.woken.note(&wake);
     }
 }
 

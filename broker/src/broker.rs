@@ -22,6 +22,7 @@ use crate::payloads::Payloads;
 use crate::push::Pushes;
 use crate::record;
 use crate::recovery;
+use crate::redrive::Redrives;
 use crate::status::Status;
 use crate::verdict::Command;
 use crate::{serve, timer};
@@ -56,18 +57,31 @@ pub struct Broker {
 pub enum Error {
     /// The engine could not be opened: damaged (the text names the file and the place), in use, or its disk says no.
     #[error("the broker's log could not be opened: {0}")]
-    Engine(#[from] crate::engine::Error),
+    Engine(crate::engine::Error),
     /// The log holds something that this version does not know.
-    #[error("the broker's log at position {position}: {source}")]
+    #[error("the broker's log at position {position}: {why}; a later version may have written it, so start that one")]
     Record {
         /// Where.
         position: Position,
         /// What is wrong with it.
-        source: record::Error,
+        why: record::Error,
     },
     /// No thread for the disk's work.
     #[error("no thread for the broker's disk: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
+}
+
+// By hand: each text above tells its cause already, and a cause that is also an error's source is printed twice.
+impl From<crate::engine::Error> for Error {
+    fn from(error: crate::engine::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Thread(error)
+    }
 }
 
 impl Broker {
@@ -86,7 +100,7 @@ impl Broker {
         let mut committer = Committer::new(Box::new(engine), ledger.clone());
         let commit = move |commands: &mut Vec<Command>| committer.commit(commands);
         let lane = lanes::disk_lane("broker-log", options.place, WAITING_MAX, BATCH_MAX, commit)?;
-        let core = Arc::new(Core::new(options.mesh, ledger, payloads, lane, runtime::random::seed()));
+        let core = Arc::new(Core::new(options.mesh, ledger, payloads, lane, Redrives::new(options.drain.clone())));
         options.drain.spawn(timer::run(core.clone(), options.drain.clone()));
         let pushes = Pushes::new(core.clone(), options.caller, options.drain);
         let handler = serve::handler(core.clone());
@@ -115,6 +129,11 @@ impl Broker {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.core.ledger.failure()
+    }
+
+    /// Waits until the broker takes nothing any more, and says why.
+    pub async fn failed(&self) -> String {
+        self.core.ledger.failed().await
     }
 
     /// How the broker is.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::books::Books;
 use crate::compaction::Compaction;
 use crate::dedup::Place;
-use crate::engine::{Engine, Error, Room};
+use crate::engine::{Engine, Error, Room, Usage};
 use crate::ledger::{Ledger, lock};
 use crate::moment::Moment;
 use crate::record::{Published, Record};
@@ -96,8 +96,9 @@ impl Committer {
         self.write();
         self.apply(now);
         self.answer();
-        self.compact();
-        self.ledger.note_usage(&*self.engine);
+        let usage = self.engine.usage();
+        let is_compacted = self.compact(&usage);
+        self.ledger.note_usage(if is_compacted { self.engine.usage() } else { usage });
     }
 
     fn write(&mut self) {
@@ -125,13 +126,11 @@ impl Committer {
         for planned in &mut self.batch.records {
             let bytes = u32::try_from(planned.bytes.len()).unwrap_or(u32::MAX);
             match (&planned.effect, &planned.written) {
-                (Effect::Publish(header), written) => {
-                    books.resolve(header, written.is_ok());
-                    if let Ok(at) = written {
-                        books.published(*at, *at, bytes, header);
-                        cache.insert(*at, planned.bytes.clone());
-                    }
+                (Effect::Publish(header), Ok(at)) => {
+                    books.published(*at, *at, bytes, header);
+                    cache.insert(*at, std::mem::take(&mut planned.bytes));
                 }
+                (Effect::Publish(header), Err(_)) => books.revoke(header),
                 (Effect::Change(record), Ok(at)) => {
                     has_delay |= matches!(record, Record::Again { .. });
                     books.apply(*at, bytes, record, now);
@@ -141,23 +140,28 @@ impl Committer {
                 (Effect::Change(_), Err(_)) | (Effect::Journal(_), _) => {}
             }
         }
+        let woken = std::mem::take(&mut books.woken);
+        drop((books, cache));
+        woken.tell();
         if has_delay {
             self.ledger.timer.notify_one();
         }
     }
 
-    fn compact(&mut self) {
+    /// Compacts the log when it is worth it, and answers whether the engine may hold something else now.
+    fn compact(&mut self, usage: &Usage) -> bool {
         if self.ledger.failure().is_some() {
-            return;
+            return false;
         }
-        match self.compaction.run(&mut *self.engine, &self.ledger) {
-            Ok(()) => {}
+        match self.compaction.run(&mut *self.engine, &self.ledger, usage) {
+            Ok(is_compacted) => return is_compacted,
             Err(Error::Full(why)) => tracing::warn!(why, "the log could not be compacted for want of room"),
             Err(error) => {
                 tracing::error!(%error, "the engine has failed while the log was compacted");
                 self.ledger.fail(error.to_string());
             }
         }
+        true
     }
 
     fn answer(&mut self) {

@@ -39,25 +39,24 @@ struct Cut {
 }
 
 impl Compaction {
-    /// Compacts when it is worth it.
+    /// Compacts when it is worth it, and answers whether it did; `usage` is what the engine holds.
     ///
     /// # Errors
     /// As the engine says; [`Error::Full`] only means "not now".
-    pub fn run(&mut self, engine: &mut dyn Engine, ledger: &Ledger) -> Result<(), Error> {
-        let usage = engine.usage();
+    pub fn run(&mut self, engine: &mut dyn Engine, ledger: &Ledger, usage: &Usage) -> Result<bool, Error> {
         let last = usage.segments.last().map(|segment| segment.first);
         let grown = usage.bytes.saturating_sub(self.bytes_after);
         if usage.segments.len() < 2 || last == self.tried_at || grown < self.checkpoint_bytes * GROWTH_PER_CHECKPOINT {
-            return Ok(());
+            return Ok(false);
         }
         self.tried_at = last;
-        let Some(cut) = choose(&usage, &live(ledger)) else { return Ok(()) };
+        let Some(cut) = choose(usage, &live(ledger)) else { return Ok(false) };
         carry(engine, ledger, &cut.carried)?;
         self.checkpoint_bytes = write_checkpoint(engine, ledger)?;
         engine.trim(cut.before)?;
         self.bytes_after = engine.usage().bytes;
         tracing::info!(carried = cut.carried.len(), before = %cut.before, bytes = self.bytes_after, "the log was compacted");
-        Ok(())
+        Ok(true)
     }
 }
 

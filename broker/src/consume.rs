@@ -8,7 +8,7 @@ use model::identity::Subject;
 use model::name::Name;
 use model::position::Position;
 use policy::authorize;
-use policy::schedule::Cause;
+use policy::schedule::{ASKED_WAIT_MAX, Cause};
 
 use crate::books::Given;
 use crate::core::Core;
@@ -20,8 +20,10 @@ use crate::refusal::Refusal;
 use crate::topic::Target;
 use crate::verdict::{Change, Done};
 
-/// How many messages one request leases or reads at most.
+/// How many messages one request leases, acknowledges or reads at most.
 pub const MAX: usize = 1_000;
+/// How much a consumer may say of a message that it gives back, in bytes.
+pub const REASON_BYTES_MAX: usize = 1 << 10;
 /// How long a request for leases waits at most.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a lease holds at most, with all its extensions (SQS: 12 hours).
@@ -122,9 +124,7 @@ pub async fn lease(
     (wait, hold): (Duration, Option<Duration>),
 ) -> Result<Vec<Leased>, Refusal> {
     let (group, consumer) = queue(core, caller, name)?;
-    if max == 0 || max > MAX {
-        return Err(Refusal::Invalid(format!("max is from 1 to {MAX}")));
-    }
+    check_max(max)?;
     if wait > WAIT_MAX {
         return Err(Refusal::Invalid(format!("wait is at most {}", model::unit::write_duration(WAIT_MAX))));
     }
@@ -160,7 +160,7 @@ async fn await_ready(
     let wake = lock(&core.ledger.books).served(group).map(|served| served.wake.clone()).ok_or_else(absent)?;
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let woken = wake.notified();
+        let woken = wake.notify.notified();
         tokio::pin!(woken);
         woken.as_mut().enable();
         let given = core.take(group, consumer, max, Some(hold));
@@ -179,9 +179,12 @@ async fn await_ready(
 /// Acknowledges leases: all of them, or none when one does not count any more.
 ///
 /// # Errors
-/// When the caller may not, or a lease does not count any more.
+/// When the caller may not, a bound is passed, or a lease does not count any more.
 pub async fn ack(core: &Core, caller: &Subject, name: &str, leases: Vec<Lease>) -> Result<Done, Refusal> {
     let (group, _) = queue(core, caller, name)?;
+    if leases.len() > MAX {
+        return Err(Refusal::Invalid(format!("at most {MAX} leases are acknowledged at a time")));
+    }
     core.change(Change::Settle { group, leases }).await
 }
 
@@ -197,6 +200,16 @@ pub async fn nack(
     (delay, reject, reason): (Option<Duration>, bool, String),
 ) -> Result<Done, Refusal> {
     let (group, _) = queue(core, caller, name)?;
+    if reject && delay.is_some() {
+        return Err(Refusal::Invalid("a rejected message does not come again; it takes no delay".to_owned()));
+    }
+    if delay.is_some_and(|delay| delay > ASKED_WAIT_MAX) {
+        let most = model::unit::write_duration(ASKED_WAIT_MAX);
+        return Err(Refusal::Invalid(format!("a delay is at most {most}")));
+    }
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Refusal::Invalid(format!("a reason is at most {REASON_BYTES_MAX} bytes long")));
+    }
     let cause = if reject { Cause::Reject } else { Cause::Nack { delay } };
     core.change(Change::End { group, lease, cause, reason }).await
 }
@@ -210,6 +223,9 @@ pub fn extend(core: &Core, caller: &Subject, name: &str, lease: Lease, hold: Opt
     let now = core.ledger.clock.now();
     let mut books = lock(&core.ledger.books);
     let hold = hold.unwrap_or_else(|| books.delivery(&group).ack_timeout);
+    if hold.is_zero() {
+        return Err(Refusal::Invalid("a lease is extended by more than nothing; to give it back, nack it".to_owned()));
+    }
     let deliveries = &mut books.served_mut(&group).ok_or(Refusal::LeaseOver)?.deliveries;
     let Some(State::Leased { since, .. }) = deliveries.held(lease).map(|message| message.state) else {
         return Err(Refusal::LeaseOver);
@@ -226,14 +242,15 @@ pub fn extend(core: &Core, caller: &Subject, name: &str, lease: Lease, hold: Opt
 /// Dead letters behind a position, at most `max`.
 ///
 /// # Errors
-/// When they cannot be read.
+/// When they cannot be read, or a bound is passed.
 pub async fn dead_letters(core: &Core, group: &Group, after: Position, max: usize) -> Result<Vec<DeadLetter>, Refusal> {
+    check_max(max)?;
     let found: Vec<_> = {
         let books = lock(&core.ledger.books);
         let dead = books.served(group).map(|served| served.deliveries.dead());
         let behind = dead.into_iter().flat_map(|dead| dead.range(Position(after.0.saturating_add(1))..));
         let mut bytes = 0;
-        let few = behind.take(max.min(MAX)).take_while(|(_, dead)| few_enough(&mut bytes, dead.index.bytes));
+        let few = behind.take(max).take_while(|(_, dead)| few_enough(&mut bytes, dead.index.bytes));
         few.map(|(position, dead)| (*position, dead.clone())).collect()
     };
     let mut letters = Vec::with_capacity(found.len());
@@ -250,14 +267,6 @@ pub async fn dead_letters(core: &Core, group: &Group, after: Position, max: usiz
         });
     }
     Ok(letters)
-}
-
-/// Puts dead letters back: the chosen ones, or all.
-///
-/// # Errors
-/// When a chosen one is none.
-pub async fn redrive(core: &Core, group: Group, positions: Option<Vec<Position>>) -> Result<Done, Refusal> {
-    core.change(Change::Redrive { group, positions }).await
 }
 
 /// Moves a subscription.
@@ -295,18 +304,19 @@ pub async fn pause(
 /// Events of a topic from a position on, at most `max`, and where to go on.
 ///
 /// # Errors
-/// When they cannot be read.
+/// When they cannot be read, or a bound is passed.
 pub async fn read(
     core: &Core,
     topic: &Name,
     from: Position,
     max: usize,
 ) -> Result<(Vec<(Position, Event)>, Position), Refusal> {
+    check_max(max)?;
     let found: Vec<(Position, Position)> = {
         let books = lock(&core.ledger.books);
         let events = books.topics.get(topic).into_iter().flat_map(|topic| topic.from(from));
         let mut bytes = 0;
-        let few = events.take(max.min(MAX)).take_while(|(_, index)| few_enough(&mut bytes, index.bytes));
+        let few = events.take(max).take_while(|(_, index)| few_enough(&mut bytes, index.bytes));
         few.map(|(position, index)| (*position, index.at)).collect()
     };
     let mut events = Vec::with_capacity(found.len());
@@ -328,6 +338,13 @@ pub async fn read(
     }
     let next = events.last().map_or(from, |(position, _)| Position(position.0 + 1));
     Ok((events, next))
+}
+
+fn check_max(max: usize) -> Result<(), Refusal> {
+    if max == 0 || max > MAX {
+        return Err(Refusal::Invalid(format!("max is from 1 to {MAX}")));
+    }
+    Ok(())
 }
 
 /// Whether a further message still belongs to one answer.

@@ -16,6 +16,7 @@ use crate::ledger::{Ledger, lock};
 use crate::payloads::Payloads;
 use crate::queue::LEASED_MAX;
 use crate::record::Group;
+use crate::redrive::Redrives;
 use crate::refusal::Refusal;
 use crate::verdict::{Change, Command, Done, Publication, Receipt};
 
@@ -35,6 +36,8 @@ pub struct Core {
     pub payloads: Payloads,
     /// For ids and spans.
     pub rng: Mutex<fastrand::Rng>,
+    /// What puts dead letters back.
+    pub redrives: Redrives,
     lane: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
 }
@@ -42,13 +45,20 @@ pub struct Core {
 impl Core {
     /// The inside of a broker whose committer is at the other end of `lane`.
     #[must_use]
-    pub fn new(mesh: Name, ledger: Arc<Ledger>, payloads: Payloads, lane: mpsc::Sender<Command>, seed: u64) -> Self {
+    pub fn new(
+        mesh: Name,
+        ledger: Arc<Ledger>,
+        payloads: Payloads,
+        lane: mpsc::Sender<Command>,
+        redrives: Redrives,
+    ) -> Self {
         Self {
             mesh,
             part: ArcSwapOption::empty(),
             ledger,
             payloads,
-            rng: Mutex::new(fastrand::Rng::with_seed(seed)),
+            rng: Mutex::new(fastrand::Rng::with_seed(runtime::random::seed())),
+            redrives,
             lane,
             room: Arc::new(Semaphore::new(WAITING_KIB_MAX)),
         }
@@ -109,12 +119,13 @@ impl Core {
             return Vec::new();
         }
         let now = self.ledger.clock.now();
-        let (given, has_journal) = {
+        let (given, has_journal, woken) = {
             let mut books = lock(&self.ledger.books);
             let leased = books.served(group).map_or(0, |served| served.deliveries.counts().leased);
             let given = books.take(group, consumer, max.min(LEASED_MAX.saturating_sub(leased)), hold, now);
-            (given, !books.journal.is_empty())
+            (given, !books.journal.is_empty(), std::mem::take(&mut books.woken))
         };
+        woken.tell();
         if has_journal {
             self.flush();
         }

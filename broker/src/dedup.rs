@@ -4,6 +4,7 @@
 //! The window is a count, not a time, so that it is bounded whatever the rate (NATS' window of two minutes grows with it: nats-server
 //! #8485), and the log rebuilds it at a start. Past the window a repeated message is a new one; consumers deduplicate by the pair.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use model::position::Position;
@@ -59,12 +60,28 @@ impl Window {
         }
     }
 
-    /// Remembers a message; the oldest is forgotten where there is no room.
-    pub fn remember(&mut self, identity: Identity, place: Place) {
-        if self.known.insert(identity.id, Known { check: identity.check, place }).is_some() {
-            return;
+    /// As [`Window::judge`], and remembers the message if it is new: one search for both, since every message pays for it.
+    pub fn claim(&mut self, identity: Identity, place: Place) -> Verdict {
+        match self.known.entry(identity.id) {
+            Entry::Occupied(known) if known.get().check == identity.check => Verdict::Same(known.get().place),
+            Entry::Occupied(_) => Verdict::Other,
+            Entry::Vacant(room) => {
+                room.insert(Known { check: identity.check, place });
+                self.push(identity.id);
+                Verdict::New
+            }
         }
-        self.order.push_back(identity.id);
+    }
+
+    /// Remembers a message, wherever it was before; the oldest is forgotten where there is no room.
+    pub fn remember(&mut self, identity: Identity, place: Place) {
+        if self.known.insert(identity.id, Known { check: identity.check, place }).is_none() {
+            self.push(identity.id);
+        }
+    }
+
+    fn push(&mut self, id: u128) {
+        self.order.push_back(id);
         if self.order.len() > WINDOW
             && let Some(oldest) = self.order.pop_front()
         {
@@ -102,8 +119,10 @@ mod tests {
         let mut window = Window::default();
         let identity = Identity { id: 7, check: 1 };
         assert_eq!(window.judge(identity), Verdict::New);
-        window.remember(identity, Place::Pending(0));
+        assert_eq!(window.claim(identity, Place::Pending(0)), Verdict::New);
         assert_eq!(window.judge(identity), Verdict::Same(Place::Pending(0)));
+        assert_eq!(window.claim(identity, Place::Pending(1)), Verdict::Same(Place::Pending(0)));
+        assert_eq!(window.claim(Identity { check: 2, ..identity }, Place::Pending(1)), Verdict::Other);
         window.remember(identity, Place::Stored(Position(3)));
         assert_eq!(window.judge(identity), Verdict::Same(Place::Stored(Position(3))));
         assert_eq!(window.judge(Identity { check: 2, ..identity }), Verdict::Other);

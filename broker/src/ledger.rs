@@ -26,6 +26,8 @@ pub struct Ledger {
     /// What the engine can do.
     pub capabilities: Capabilities,
     engine: Mutex<EngineState>,
+    /// Told when the engine has failed.
+    failed: Notify,
 }
 
 /// How the engine is.
@@ -49,6 +51,7 @@ impl Ledger {
             metrics,
             capabilities: engine.capabilities(),
             engine: Mutex::new(EngineState { failure: None, usage: engine.usage() }),
+            failed: Notify::new(),
         }
     }
 
@@ -64,14 +67,30 @@ impl Ledger {
         lock(&self.engine).clone()
     }
 
-    /// Notes that the engine has failed for good.
+    /// Notes that the engine has failed for good, and tells everybody who waits for messages.
     pub fn fail(&self, why: String) {
         lock(&self.engine).failure = Some(why);
+        self.failed.notify_waiters();
+        lock(&self.books).wake_all();
+    }
+
+    /// Waits until the engine has failed, and says why.
+    pub async fn failed(&self) -> String {
+        loop {
+            let failed = self.failed.notified();
+            tokio::pin!(failed);
+            // Before the look, or a failure between the look and the wait would be missed.
+            failed.as_mut().enable();
+            if let Some(why) = self.failure() {
+                return why;
+            }
+            failed.await;
+        }
     }
 
     /// Notes what the engine holds.
-    pub fn note_usage(&self, engine: &dyn Engine) {
-        lock(&self.engine).usage = engine.usage();
+    pub fn note_usage(&self, usage: Usage) {
+        lock(&self.engine).usage = usage;
     }
 }
 

@@ -16,6 +16,7 @@ mod cloudevents;
 mod consume;
 mod core;
 mod push;
+mod redrive;
 mod refusal;
 mod serve;
 mod timer;
@@ -39,6 +40,7 @@ mod moment;
 mod payloads;
 mod queue;
 mod topic;
+mod wake;
 
 pub use broker::{Broker, Error, Options};
 pub use status::Status;

@@ -102,7 +102,7 @@ impl Push {
         };
         let mut in_flight = FuturesUnordered::new();
         loop {
-            let woken = wake.notified();
+            let woken = wake.notify.notified();
             tokio::pin!(woken);
             woken.as_mut().enable();
             let now = settings.borrow_and_update().clone();

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use model::config;
 use model::identity::Subject;
 use model::name::Name;
-use tokio::sync::Notify;
 
 use crate::dedup::Window;
 use crate::deliveries::Deliveries;
+use crate::wake::Wake;
 
 /// How many messages of a queue may be leased at a time; what is ready beyond that is blocked, and the status says so.
 pub const LEASED_MAX: usize = 10_000;
@@ -37,7 +37,7 @@ pub struct Served {
     /// The messages.
     pub deliveries: Deliveries,
     /// Told when there is something to take, or when something else has changed for those who take.
-    pub wake: Arc<Notify>,
+    pub wake: Arc<Wake>,
     /// What was done.
     pub tally: Tally,
 }

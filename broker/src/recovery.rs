@@ -18,8 +18,8 @@ pub fn open(options: &Options, clock: Clock) -> Result<(Books, Embedded), Error>
     let mut reading = Reading { books: Books::new(runtime::random::seed()), parts: Parts::default(), now: clock.now() };
     let mut odd = None;
     let mut visit = |position: Position, bytes: &[u8]| {
-        if let Err(source) = reading.take(position, bytes) {
-            odd.get_or_insert(Error::Record { position, source });
+        if let Err(why) = reading.take(position, bytes) {
+            odd.get_or_insert(Error::Record { position, why });
         }
     };
     let Opened { engine, recovery } =

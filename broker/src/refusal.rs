@@ -48,6 +48,9 @@ pub enum Refusal {
     /// The lease does not count any more.
     #[error("the lease is over: the message was settled, or somebody else has got it since")]
     LeaseOver,
+    /// Dead letters are being put back already; the text says how far that is.
+    #[error("its dead letters are being put back already: {0}; wait for its end, or cancel it")]
+    Redriving(String),
     /// The broker has not been told its part of the mesh yet.
     #[error("the broker has no configuration yet")]
     NotConfigured,

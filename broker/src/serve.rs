@@ -7,7 +7,7 @@ mod problem;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use ::http::{Request, Response, header};
+use ::http::{HeaderValue, Request, Response, header};
 use model::identity::Subject;
 use runtime::http::{Body, BoxFuture, Handler, Peer, SharedHandler, boxed};
 use tower::ServiceExt as _;
@@ -17,6 +17,7 @@ use crate::refusal::Refusal;
 
 /// Answers both kinds of requests.
 struct Api {
+    core: Arc<Core>,
     http: axum::Router,
     grpc: tonic::service::Routes,
 }
@@ -24,7 +25,7 @@ struct Api {
 /// The broker's API.
 #[must_use]
 pub fn handler(core: Arc<Core>) -> SharedHandler {
-    Arc::new(Api { http: http::router(core.clone()), grpc: grpc::routes(core) })
+    Arc::new(Api { http: http::router(core.clone()), grpc: grpc::routes(core.clone()), core })
 }
 
 impl Handler for Api {
@@ -33,11 +34,20 @@ impl Handler for Api {
         let is_grpc = media_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         if is_grpc {
             let answer = self.grpc.clone().oneshot(request.map(tonic::body::Body::new));
-            Box::pin(async move { answered(answer.await) })
+            Box::pin(async move {
+                let mut response = answered(answer.await);
+                problem::sign(response.headers_mut());
+                response
+            })
         } else {
+            let request_id = request.headers().get("x-request-id").cloned();
             let answer = self.http.clone().oneshot(request.map(axum::body::Body::new));
-            Box::pin(async move { answered(answer.await) })
+            Box::pin(async move { told(answered(answer.await), request_id.as_ref()) })
         }
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.core.ledger.failure().map(|why| format!("the engine has failed: {why}"))
     }
 }
 
@@ -49,6 +59,14 @@ where
     match answer {
         Ok(response) => response.map(boxed),
         Err(never) => match never {},
+    }
+}
+
+/// Writes the refusal, where the answer is one.
+fn told(mut response: Response<Body>, request_id: Option<&HeaderValue>) -> Response<Body> {
+    match response.extensions_mut().remove::<Refusal>() {
+        None => response,
+        Some(refusal) => problem::http(&refusal, request_id),
     }
 }
 

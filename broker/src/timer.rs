@@ -16,18 +16,19 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
     let ledger = core.ledger.clone();
     let mut sweep = tokio::time::Instant::now() + SWEEP;
     loop {
-        let next = {
+        let (next, woken) = {
             let mut books = lock(&ledger.books);
             let next = books.fire(ledger.clock.now());
             if tokio::time::Instant::now() >= sweep {
                 sweep = tokio::time::Instant::now() + SWEEP;
-                books.sweep(ledger.clock.now());
+                books.sweep(ledger.clock.now_for_age());
             }
             if !books.journal.is_empty() {
                 core.flush();
             }
-            next
+            (next, std::mem::take(&mut books.woken))
         };
+        woken.tell();
         let wake = next.map_or(sweep, |tick| sweep.min(ledger.clock.instant(tick)));
         tokio::select! {
             () = tokio::time::sleep_until(wake) => {}

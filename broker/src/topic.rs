@@ -14,6 +14,7 @@ use policy::schedule::Attempts;
 use crate::dedup::Window as Dedup;
 use crate::deliveries::Index;
 use crate::queue::Served;
+use crate::wake::Woken;
 
 /// How many events of a subscription may be unsettled behind its cursor. At that it is blocked, and the status says so.
 pub const WINDOW: usize = 1_024;
@@ -111,7 +112,6 @@ impl Topic {
         if let Some(subscription) = self.subscriptions.get_mut(name) {
             subscription.served.deliveries.clear();
             subscription.cursor = cursor;
-            subscription.served.wake.notify_waiters();
         }
         self.admit(name);
     }
@@ -121,13 +121,13 @@ impl Topic {
         self.advance(name, |subscription, _| subscription.served.deliveries.messages().len() < WINDOW);
     }
 
-    /// Lets every subscription look at new events.
-    pub fn admit_all(&mut self) {
+    /// Lets every subscription look at new events, and notes for whom there may be something.
+    pub fn admit_all(&mut self, woken: &mut Woken) {
         let (events, first) = (&self.events, self.first);
         for subscription in self.subscriptions.values_mut() {
             subscription
                 .advance(events, first, |subscription, _| subscription.served.deliveries.messages().len() < WINDOW);
-            subscription.served.wake.notify_waiters();
+            woken.note(&subscription.served.wake);
         }
     }
 

@@ -14,12 +14,10 @@ use crate::books::Books;
 use crate::dedup::{Place, Verdict, Window};
 use crate::deliveries::Lease;
 use crate::moment::Moment;
-use crate::record::{Destination, Group, Published, Record};
+use crate::queue::Queue;
+use crate::record::{Destination, Group, Identity, Published, Record};
 use crate::refusal::Refusal;
 use crate::topic::{EVENTS_MAX, Target};
-
-/// How many dead letters one redrive puts back at most; the answer says how many it were.
-pub const REDRIVE_MAX: usize = 10_000;
 
 /// What the committer is asked for.
 #[derive(Debug)]
@@ -78,8 +76,8 @@ pub enum Change {
     Redrive {
         /// Whose.
         group: Group,
-        /// Which; `None`: all, up to [`REDRIVE_MAX`].
-        positions: Option<Vec<Position>>,
+        /// Which; those that are none any more are passed over.
+        positions: Vec<Position>,
     },
     /// A subscription is moved.
     Seek {
@@ -133,66 +131,45 @@ pub enum Slot {
 }
 
 impl Books {
-    /// Decides about one message that would be the record `number` of the batch.
+    /// Decides about one message that would be the record `number` of the batch. This is paid for each message, so it looks for the
+    /// destination and the identity once.
     pub fn judge(&mut self, header: &Published, number: usize) -> Slot {
-        let (window, duplicates, durability, full) = match &header.destination {
+        match &header.destination {
             Destination::Queue(name) => match self.queues.get_mut(name) {
-                Some(queue) => {
-                    let depth = queue.depth();
-                    let Some(config) = &queue.config else { return gone(name) };
+                Some(Queue { config: Some(config), served, window, pending, duplicates, .. }) => {
+                    let depth = served.deliveries.messages().len() as u64 + *pending;
                     let full = (depth >= config.messages_max).then_some(config.messages_max);
-                    (&mut queue.window, &mut queue.duplicates, config.durability, full)
+                    let slot = slot(window, header.identity, full, number, config.durability);
+                    *pending += u64::from(matches!(slot, Slot::New(..)));
+                    *duplicates += u64::from(matches!(slot, Slot::Duplicate(..)));
+                    slot
                 }
-                None => return gone(name),
+                _ => gone(name),
             },
             Destination::Topic(name) => match self.topics.get_mut(name) {
                 Some(topic) => {
                     let full = topic.is_full().then_some(EVENTS_MAX as u64);
                     let Some(config) = &topic.config else { return gone(name) };
-                    (&mut topic.window, &mut topic.duplicates, config.durability, full)
+                    let slot = slot(&mut topic.window, header.identity, full, number, config.durability);
+                    topic.duplicates += u64::from(matches!(slot, Slot::Duplicate(..)));
+                    slot
                 }
-                None => return gone(name),
+                None => gone(name),
             },
-        };
-        if let Some(known) = known(window, header) {
-            return match known {
-                Ok(place) => {
-                    *duplicates += 1;
-                    Slot::Duplicate(place, durability)
-                }
-                Err(refusal) => Slot::Refused(refusal),
-            };
         }
-        if let Some(messages_max) = full {
-            return Slot::Refused(Refusal::Depth { messages_max });
-        }
-        if let Some(identity) = header.identity {
-            window.remember(identity, Place::Pending(number));
-        }
-        self.count_pending(&header.destination, 1);
-        Slot::New(number, durability)
     }
 
-    /// A message that was decided to be new is written now, or was not.
-    pub fn resolve(&mut self, header: &Published, is_written: bool) {
-        self.count_pending(&header.destination, -1);
-        if is_written {
-            return;
-        }
+    /// A message that was decided to be new was not written.
+    pub fn revoke(&mut self, header: &Published) {
         let window = match &header.destination {
-            Destination::Queue(name) => self.queues.get_mut(name).map(|queue| &mut queue.window),
+            Destination::Queue(name) => self.queues.get_mut(name).map(|queue| {
+                queue.pending = queue.pending.saturating_sub(1);
+                &mut queue.window
+            }),
             Destination::Topic(name) => self.topics.get_mut(name).map(|topic| &mut topic.window),
         };
         if let (Some(window), Some(identity)) = (window, header.identity) {
             window.revoke(identity);
-        }
-    }
-
-    fn count_pending(&mut self, destination: &Destination, change: i64) {
-        if let Destination::Queue(name) = destination
-            && let Some(queue) = self.queues.get_mut(name)
-        {
-            queue.pending = queue.pending.saturating_add_signed(change);
         }
     }
 
@@ -234,17 +211,9 @@ impl Books {
         }
     }
 
-    fn redrive(&self, group: Group, positions: Option<Vec<Position>>) -> Result<(Option<Record>, u64), Refusal> {
+    fn redrive(&self, group: Group, mut positions: Vec<Position>) -> Result<(Option<Record>, u64), Refusal> {
         let dead = self.served(&group).ok_or_else(|| absent(&group))?.deliveries.dead();
-        let positions = match positions {
-            None => dead.keys().copied().take(REDRIVE_MAX).collect(),
-            Some(chosen) => {
-                if let Some(odd) = chosen.iter().find(|position| !dead.contains_key(position)) {
-                    return Err(Refusal::Absent(format!("{group} has no dead letter at position {odd}")));
-                }
-                chosen
-            }
-        };
+        positions.retain(|position| dead.contains_key(position));
         let count = positions.len() as u64;
         Ok(((count > 0).then_some(Record::Redriven { group, positions }), count))
     }
@@ -255,11 +224,24 @@ impl Books {
     }
 }
 
-fn known(window: &Window, header: &Published) -> Option<Result<Place, Refusal>> {
-    match window.judge(header.identity?) {
-        Verdict::New => None,
-        Verdict::Same(place) => Some(Ok(place)),
-        Verdict::Other => Some(Err(Refusal::Conflict)),
+/// The decision about one message; `full`: its destination takes no new one beyond so many.
+fn slot(
+    window: &mut Window,
+    identity: Option<Identity>,
+    full: Option<u64>,
+    number: usize,
+    durability: Durability,
+) -> Slot {
+    let verdict = match (identity, full) {
+        (None, _) => Verdict::New,
+        (Some(identity), None) => window.claim(identity, Place::Pending(number)),
+        (Some(identity), Some(_)) => window.judge(identity),
+    };
+    match (verdict, full) {
+        (Verdict::Same(place), _) => Slot::Duplicate(place, durability),
+        (Verdict::Other, _) => Slot::Refused(Refusal::Conflict),
+        (Verdict::New, Some(messages_max)) => Slot::Refused(Refusal::Depth { messages_max }),
+        (Verdict::New, None) => Slot::New(number, durability),
     }
 }
 

@@ -1,8 +1,5 @@
-//! What is answered in an application's stead: who refused, why, and what was tried. This file alone maps a refusal to HTTP
-//! (RFC 9110, Proxy-Status of RFC 9209, problem documents of RFC 9457) and to gRPC; everything else speaks of [`Reason`]s.
-
-mod grpc;
-mod problem;
+//! What is answered in an application's stead: who refused, why, and what was tried. This file alone maps a refusal to HTTP and to
+//! gRPC; everything else speaks of [`Reason`]s. The form that it has there is [`runtime::refusal`]'s.
 
 use std::time::Duration;
 
@@ -10,6 +7,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use model::identity::Subject;
 use model::name::Name;
 use model::unit::write_duration;
+pub(crate) use runtime::refusal::Tried;
+use runtime::refusal::{Story, Wire};
 
 use crate::body::Answered;
 use crate::request::HEADERS_MAX;
@@ -86,17 +85,6 @@ fn in_subset(subset: &Option<Name>) -> String {
     subset.as_ref().map_or_else(String::new, |name| format!(" in subset {name}"))
 }
 
-/// One attempt that came to nothing, for the story that a refusal tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tried {
-    /// The instance, or `host:port` outside of the mesh.
-    pub(crate) endpoint: String,
-    /// What happened.
-    pub(crate) outcome: String,
-    /// How long it took.
-    pub(crate) took: Duration,
-}
-
 /// A refusal with its story.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -119,18 +107,6 @@ impl From<Reason> for Box<Refusal> {
     fn from(reason: Reason) -> Self {
         Refusal::new(reason)
     }
-}
-
-/// How one reason looks on the wire.
-struct Wire {
-    status: StatusCode,
-    /// The registered error type (RFC 9209 §2.3).
-    error: &'static str,
-    /// The gRPC code.
-    grpc: u8,
-    /// The last part of the problem's type, the reason in metrics, and the title.
-    name: &'static str,
-    title: &'static str,
 }
 
 const fn wire(status: StatusCode, error: &'static str, grpc: u8, name: &'static str, title: &'static str) -> Wire {
@@ -220,30 +196,21 @@ pub(crate) struct Context<'a> {
 impl Refusal {
     /// The answer to the client.
     pub(crate) fn answer(&self, context: &Context<'_>) -> Response<Answered> {
-        let wire = self.reason.wire();
-        let mut response = if context.is_grpc {
-            grpc::trailers_only(self, &wire, context)
-        } else {
-            let mut response = Response::new(Answered::full(problem::document(self, &wire, context)));
-            *response.status_mut() = wire.status;
-            response.headers_mut().insert(header::CONTENT_TYPE, problem::CONTENT_TYPE);
-            response
-        };
-        self.describe(&wire, response.headers_mut());
+        let story = self.story(context);
+        let mut response =
+            if context.is_grpc { story.grpc().map(|()| Answered::empty()) } else { story.http().map(Answered::full) };
+        self.describe(response.headers_mut());
         response
     }
 
     /// The same as bytes of HTTP/1.1, for a connection on which there is no request that could be answered; it ends with them.
     pub(crate) fn words(&self, subject: &Subject) -> Vec<u8> {
-        let wire = self.reason.wire();
-        let body = problem::document(self, &wire, &Context { subject, request_id: None, is_grpc: false });
-        let mut headers = HeaderMap::new();
-        self.describe(&wire, &mut headers);
-        headers.insert(header::CONTENT_TYPE, problem::CONTENT_TYPE);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let mut words = format!("HTTP/1.1 {}\r\n", wire.status).into_bytes();
-        for (name, value) in &headers {
+        let (mut head, body) = self.story(&Context { subject, request_id: None, is_grpc: false }).http().into_parts();
+        self.describe(&mut head.headers);
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut words = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+        for (name, value) in &head.headers {
             words.extend_from_slice(name.as_str().as_bytes());
             words.extend_from_slice(b": ");
             words.extend_from_slice(value.as_bytes());
@@ -254,14 +221,20 @@ impl Refusal {
         words
     }
 
-    fn describe(&self, wire: &Wire, headers: &mut HeaderMap) {
-        // RFC 9209 §2.1: a structured list (RFC 8941) with one member; its string holds printable ASCII only.
-        let details: String = self.reason.to_string().chars().filter(|c| matches!(c, ' '..='~')).collect();
-        let details = details.replace('\\', "\\\\").replace('"', "\\\"");
-        let status = proxy_status(wire, &details);
-        if let Ok(value) = HeaderValue::from_str(&status) {
-            headers.insert("proxy-status", value);
+    fn story<'a>(&'a self, context: &Context<'a>) -> Story<'a> {
+        Story {
+            by: "meshwork",
+            subject: context.subject.to_string(),
+            wire: self.reason.wire(),
+            detail: self.reason.to_string(),
+            request_id: context.request_id.and_then(|id| id.to_str().ok()),
+            service: self.service.as_deref(),
+            tried: &self.tried,
+            near: &self.near,
         }
+    }
+
+    fn describe(&self, headers: &mut HeaderMap) {
         match self.reason {
             Reason::Busy(_) | Reason::NotReady | Reason::BreakersOpen(_) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
@@ -273,14 +246,4 @@ impl Refusal {
             _ => {}
         }
     }
-}
-
-fn proxy_status(wire: &Wire, details: &str) -> String {
-    let error = wire.error;
-    if error == "http_request_error" {
-        // RFC 9209 §2.3.19 gives this type a parameter of its own.
-        let code = wire.status.as_u16();
-        return format!("meshwork; error={error}; status-code={code}; details=\"{details}\"");
-    }
-    format!("meshwork; error={error}; details=\"{details}\"")
 }

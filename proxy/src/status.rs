@@ -16,7 +16,10 @@ pub(crate) fn answer(plane: &Plane, head: &Parts) -> Response<Answered> {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is known here\n".to_owned());
     }
     match head.uri.path() {
-        "/healthz" => plain(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+        "/healthz" => match failure(plane) {
+            None => plain(StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
+        },
         "/metrics" => plain(StatusCode::OK, runtime::metrics::CONTENT_TYPE, plane.metrics.encode()),
         "/v1/status" => plain(StatusCode::OK, "application/json", status(plane).to_string()),
         _ => plain(StatusCode::NOT_FOUND, "text/plain", "there is /healthz, /metrics and /v1/status\n".to_owned()),
@@ -28,6 +31,11 @@ fn plain(status: StatusCode, content_type: &'static str, text: String) -> Respon
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// Why what stands behind this data plane in the same process cannot do its work any more.
+fn failure(plane: &Plane) -> Option<String> {
+    plane.handler().and_then(|handler| handler.failure())
 }
 
 /// The snapshot in force and its endpoints.
@@ -42,6 +50,7 @@ pub(crate) fn status(plane: &Plane) -> Value {
         "mesh": plane.mesh.as_str(),
         "subject": plane.subject.to_string(),
         "instance": plane.instance.as_str(),
+        "failure": failure(plane),
         "revision": table.as_ref().map(|table| table.snapshot.revision),
         "version": table.as_ref().map(|table| table.snapshot.version),
         "certificate_not_after_s": plane.identity.as_ref().map(|identity| identity.current().not_after_s),

@@ -25,6 +25,11 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. The caller's identity, when it has proven one, is the extension [`Peer`].
     fn call(&self, request: http::Request<Body>) -> BoxFuture<http::Response<Body>>;
+
+    /// Why it cannot do its work any more, for whoever asks after its health; `None` while it can.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A handler that is shared.

@@ -170,6 +170,14 @@ pub struct DeadLetter {
     pub attempts: u32,
     #[prost(uint64, tag = "5")]
     pub died_ms: u64,
+    /// Of the attempts, those that failed.
+    #[prost(uint32, tag = "6")]
+    pub failed: u32,
+    #[prost(uint64, tag = "7")]
+    pub published_ms: u64,
+    /// The queue or subscription in which it died.
+    #[prost(string, tag = "8")]
+    pub origin: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDeadLettersResponse {
@@ -187,11 +195,44 @@ pub struct RedriveRequest {
     /// Empty: all of them.
     #[prost(uint64, repeated, tag = "4")]
     pub positions: ::prost::alloc::vec::Vec<u64>,
+    /// Messages a second, from 1 to 10,000; 0: 500.
+    #[prost(uint32, tag = "5")]
+    pub rate: u32,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct RedriveResponse {
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRedriveRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub subscription: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelRedriveRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub subscription: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RedriveProgress {
     #[prost(uint64, tag = "1")]
     pub redriven: u64,
+    #[prost(enumeration = "RedriveState", tag = "2")]
+    pub state: i32,
+    /// Dead letters that it has still to look at.
+    #[prost(uint64, tag = "3")]
+    pub remaining: u64,
+    #[prost(uint32, tag = "4")]
+    pub rate: u32,
+    #[prost(uint64, tag = "5")]
+    pub began_ms: u64,
+    /// Why it has failed.
+    #[prost(string, tag = "6")]
+    pub failure: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadRequest {
@@ -306,6 +347,41 @@ impl Durability {
             "DURABILITY_UNSPECIFIED" => Some(Self::Unspecified),
             "DURABILITY_SYNC" => Some(Self::Sync),
             "DURABILITY_OS" => Some(Self::Os),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RedriveState {
+    Unspecified = 0,
+    Running = 1,
+    Done = 2,
+    Cancelled = 3,
+    Failed = 4,
+}
+impl RedriveState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REDRIVE_STATE_UNSPECIFIED",
+            Self::Running => "REDRIVE_STATE_RUNNING",
+            Self::Done => "REDRIVE_STATE_DONE",
+            Self::Cancelled => "REDRIVE_STATE_CANCELLED",
+            Self::Failed => "REDRIVE_STATE_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REDRIVE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REDRIVE_STATE_RUNNING" => Some(Self::Running),
+            "REDRIVE_STATE_DONE" => Some(Self::Done),
+            "REDRIVE_STATE_CANCELLED" => Some(Self::Cancelled),
+            "REDRIVE_STATE_FAILED" => Some(Self::Failed),
             _ => None,
         }
     }
@@ -559,12 +635,12 @@ pub mod queues_client {
                 .insert(GrpcMethod::new("meshwork.broker.v1.Queues", "ListDeadLetters"));
             self.inner.unary(req, path, codec).await
         }
-        /// Puts dead letters back into their queue with fresh attempts.
+        /// Begins to put dead letters back into delivery, with fresh attempts; answers when the first of them are.
         pub async fn redrive(
             &mut self,
             request: impl tonic::IntoRequest<super::RedriveRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::RedriveResponse>,
+            tonic::Response<super::RedriveProgress>,
             tonic::Status,
         > {
             self.inner
@@ -582,6 +658,56 @@ pub mod queues_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("meshwork.broker.v1.Queues", "Redrive"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// How far the redrive is that runs or ran last.
+        pub async fn get_redrive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRedriveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedriveProgress>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meshwork.broker.v1.Queues/GetRedrive",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meshwork.broker.v1.Queues", "GetRedrive"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a redrive; what it has not reached stays a dead letter.
+        pub async fn cancel_redrive(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelRedriveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RedriveProgress>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meshwork.broker.v1.Queues/CancelRedrive",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meshwork.broker.v1.Queues", "CancelRedrive"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -640,11 +766,21 @@ pub mod queues_server {
             tonic::Response<super::ListDeadLettersResponse>,
             tonic::Status,
         >;
-        /// Puts dead letters back into their queue with fresh attempts.
+        /// Begins to put dead letters back into delivery, with fresh attempts; answers when the first of them are.
         async fn redrive(
             &self,
             request: tonic::Request<super::RedriveRequest>,
-        ) -> std::result::Result<tonic::Response<super::RedriveResponse>, tonic::Status>;
+        ) -> std::result::Result<tonic::Response<super::RedriveProgress>, tonic::Status>;
+        /// How far the redrive is that runs or ran last.
+        async fn get_redrive(
+            &self,
+            request: tonic::Request<super::GetRedriveRequest>,
+        ) -> std::result::Result<tonic::Response<super::RedriveProgress>, tonic::Status>;
+        /// Ends a redrive; what it has not reached stays a dead letter.
+        async fn cancel_redrive(
+            &self,
+            request: tonic::Request<super::CancelRedriveRequest>,
+        ) -> std::result::Result<tonic::Response<super::RedriveProgress>, tonic::Status>;
     }
     /// Messages that each go to one consumer.
     #[derive(Debug)]
@@ -1032,7 +1168,7 @@ pub mod queues_server {
                     struct RedriveSvc<T: Queues>(pub Arc<T>);
                     impl<T: Queues> tonic::server::UnaryService<super::RedriveRequest>
                     for RedriveSvc<T> {
-                        type Response = super::RedriveResponse;
+                        type Response = super::RedriveProgress;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
@@ -1055,6 +1191,94 @@ pub mod queues_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RedriveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meshwork.broker.v1.Queues/GetRedrive" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRedriveSvc<T: Queues>(pub Arc<T>);
+                    impl<T: Queues> tonic::server::UnaryService<super::GetRedriveRequest>
+                    for GetRedriveSvc<T> {
+                        type Response = super::RedriveProgress;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRedriveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Queues>::get_redrive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRedriveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meshwork.broker.v1.Queues/CancelRedrive" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelRedriveSvc<T: Queues>(pub Arc<T>);
+                    impl<
+                        T: Queues,
+                    > tonic::server::UnaryService<super::CancelRedriveRequest>
+                    for CancelRedriveSvc<T> {
+                        type Response = super::RedriveProgress;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelRedriveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Queues>::cancel_redrive(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelRedriveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -70,7 +70,6 @@ impl Bench {
         self.flush();
         if let Slot::New(..) = self.books.judge(&header, 0) {
             let at = self.write(Record::Published(header.clone()));
-            self.books.resolve(&header, true);
             self.books.published(at, at, 100, &header);
         }
     }
@@ -200,7 +199,11 @@ fn run(bench: &mut Bench, step: Step) {
             let (group, lease) = bench.held.swap_remove(which);
             bench.change(Change::End { group, lease, cause, reason: String::new() });
         }
-        Step::Redrive(queue) => bench.change(Change::Redrive { group: group(queue), positions: None }),
+        Step::Redrive(queue) => {
+            let group = group(queue);
+            let positions = bench.books.served(&group).unwrap().deliveries.dead().keys().copied().collect();
+            bench.change(Change::Redrive { group, positions });
+        }
         Step::Seek(to) => {
             let target = Target::Position(Position(to.into()));
             bench.change(Change::Seek { topic: name("events"), name: name("mailer"), target });

@@ -105,11 +105,32 @@ async fn queues_over_grpc() {
     let dead = worker.list_dead_letters(list).await.unwrap().into_inner().dead_letters;
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "rejected by its consumer: bad"));
     let redrive = wire::RedriveRequest { queue: "work".to_owned(), ..Default::default() };
-    assert_eq!(worker.redrive(redrive).await.unwrap().into_inner().redriven, 1);
+    let progress = worker.redrive(redrive).await.unwrap().into_inner();
+    assert_eq!((progress.redriven, progress.remaining, progress.state()), (1, 0, wire::RedriveState::Done));
+    let asked = wire::GetRedriveRequest { queue: "work".to_owned(), ..Default::default() };
+    assert_eq!(worker.get_redrive(asked).await.unwrap().into_inner(), progress);
+    let cancel = wire::CancelRedriveRequest { queue: "work".to_owned(), ..Default::default() };
+    assert_eq!(worker.cancel_redrive(cancel).await.unwrap().into_inner(), progress, "it has ended already");
     assert_eq!(worker.lease(lease.clone()).await.unwrap().into_inner().leases.len(), 1);
     let refused = sender.lease(lease).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("services.orders.consumes"), "{refused}");
+    let said = refused.metadata().get("proxy-status").unwrap().to_str().unwrap();
+    assert!(said.starts_with("broker; error=http_request_denied; details=\""), "{said}");
+    let details = String::from_utf8_lossy(refused.details()).into_owned();
+    assert!(details.contains("google.rpc.ErrorInfo") && details.contains("NO_EDGE"), "{details}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_itself_refuses_says_who_it_was() {
+    let fixture = Fixture::start(part()).await;
+    let request = http::Request::post("http://broker/meshwork.broker.v1.Queues/Purge")
+        .header("content-type", "application/grpc")
+        .body(runtime::http::empty())
+        .unwrap();
+    let (_, headers, _) = fixture.call("orders", request).await;
+    assert_eq!(headers["grpc-status"], "12");
+    assert!(headers["proxy-status"].to_str().unwrap().starts_with("broker; error=http_request_error"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,5 +4,6 @@ mod fixture;
 mod grpc;
 mod queues;
 mod recovery;
+mod redrives;
 mod refusals;
 mod topics;

@@ -53,8 +53,9 @@ async fn what_is_not_acknowledged_in_time_comes_again_until_it_is_dead() {
     let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
     let letter = &dead["dead_letters"][0];
     assert_eq!((&letter["attempts"], &letter["failed"], &letter["event"]["id"]), (&json!(3), &json!(3), &json!("1")));
-    let (_, redriven) = fixture.ask("worker", "POST", "/v1/queues/work/redrives", "").await;
-    assert_eq!(redriven, json!({"redriven": 1}));
+    assert_eq!(letter["origin"], "queue work");
+    let (status, redriven) = fixture.ask("worker", "POST", "/v1/queues/work/redrives", "").await;
+    assert_eq!((status, &redriven["redriven"], &redriven["state"]), (200, &json!(1), &json!("done")));
     assert_eq!(fixture.lease("").await[0]["attempt"], 1, "its attempts are at zero");
 }
 

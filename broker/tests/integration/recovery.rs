@@ -104,9 +104,12 @@ async fn a_damaged_log_stops_the_start_and_is_named() {
         drain,
     })
     .err()
-    .unwrap()
-    .to_string();
-    assert!(error.contains(segment.as_str()) && error.contains("byte"), "{error}");
+    .unwrap();
+    let text = error.to_string();
+    for word in [segment.as_str(), "at byte ", "mv /broker/log /broker/log.damaged"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    assert!(std::error::Error::source(&error).is_none(), "whoever prints the sources too prints it once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,61 @@ async fn a_refusal_says_what_is_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_says_who_made_it() {
+    let fixture = Fixture::start(part()).await;
+    for (service, method, path, error) in [
+        ("orders", "POST", "/v1/queues/wrk/messages", "destination_not_found"),
+        ("worker", "POST", "/v1/queues/work/messages", "http_request_denied"),
+        ("worker", "POST", "/v1/queues/work/leases?max=0", "http_request_error; status-code=400"),
+        ("worker", "GET", "/v1/queues/work/redrives", "destination_not_found"),
+        ("orders", "PUT", "/v1/status", "http_request_error; status-code=405"),
+    ] {
+        let request =
+            Request::builder().method(method).uri(format!("http://broker{path}")).header("x-request-id", "r-7");
+        let (status, headers, body) = fixture.call(service, request.body(full("")).unwrap()).await;
+        let said = headers["proxy-status"].to_str().unwrap();
+        assert!(said.starts_with(&format!("broker; error={error}; details=\"")), "{method} {path}: {said}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&problem["instance"], &problem["status"]), (&json!("r-7"), &json!(status.as_u16())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_be_ignored_is_refused() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let lease = fixture.lease("").await.remove(0);
+    let path = |how: &str| format!("/v1/queues/work/leases/{}/{how}", lease["lease"].as_str().unwrap());
+    let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(1_025));
+    for (path, body, detail) in [
+        (path("ack?sync=no"), "", "sync=no"),
+        (path("ack"), r#"{"durability":"os"}"#, "durability"),
+        (path("nack"), r#"{"reject":true,"delay":"1s"}"#, "delay"),
+        (path("nack"), r#"{"delay":"13h"}"#, "12h"),
+        (path("nack"), &long, "1024 bytes"),
+        (path("nack"), "reject", "body"),
+        (path("extend"), r#"{"hold":"0s"}"#, "nothing"),
+        ("/v1/queues/work/leases".to_owned(), r#"{"max":10}"#, "max"),
+        ("/v1/queues/work/redrives?rate=1".to_owned(), "", "rate=1"),
+        ("/v1/queues/work/redrives".to_owned(), r#"{"rate":0}"#, "rate"),
+        ("/v1/queues/work/redrives".to_owned(), r#"{"rte":1}"#, "rte"),
+    ] {
+        let (status, problem) = fixture.ask("worker", "POST", &path, body).await;
+        assert_eq!(status, 400, "{path} {body}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{path} {body}: {problem}");
+    }
+    // Nor does it depend on what the body is said to be.
+    let request = Request::post(format!("http://broker{}", path("nack"))).body(full(r#"{"rejct":true}"#)).unwrap();
+    assert_eq!(fixture.call("worker", request).await.0, 400);
+    assert_eq!(fixture.end(&lease, "ack", "").await.0, 200, "and nothing has happened");
+    for max in [0, 1_001] {
+        let path = format!("/v1/queues/work/dead-letters?max={max}");
+        assert_eq!(fixture.ask("worker", "GET", &path, "").await.0, 400);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_event_or_too_large_is_not_taken() {
     let fixture = Fixture::start(part()).await;
     let post = || Request::post("http://broker/v1/queues/work/messages");

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use control::client::Health;
 use model::snapshot::Snapshot;
 use proxy::{DataPlane, Target};
 use runtime::drain::{self, Drain};
@@ -52,7 +53,8 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     let plane = Arc::new(start_plane(&options, &member, &ground, metrics, broker.handler(), &drain).await?);
     entry.open(plane.caller());
     let broker = Arc::new(broker);
-    let (_health, healthy) = watch::channel(control::client::Health { healthy: true, draining: false });
+    let (well, healthy) = watch::channel(Health { healthy: true, draining: false });
+    drain.spawn(tell_failure(broker.clone(), well, drain.clone()));
     let (applying, serving) = (plane.clone(), broker.clone());
     let mut version = member.follow(plane.inbound_address(), healthy, &drain, move |snapshot| {
         let (plane, broker) = (applying.clone(), serving.clone());
@@ -68,6 +70,19 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     plane.stop_outbound().await;
     ending.drain(DRAIN_BOUND).await?;
     Ok(())
+}
+
+/// A broker that takes nothing any more must not be called any more: the registry is told, and it says why to whoever asks its own
+/// `/healthz`. It stays as it is, since only somebody who has looked at its disk should start it again.
+async fn tell_failure(broker: Arc<broker::Broker>, well: watch::Sender<Health>, ending: Drain) {
+    tokio::select! {
+        why = broker.failed() => {
+            tracing::error!(why, "the broker is not healthy any more; look at its disk, then start it again");
+            well.send_modify(|health| health.healthy = false);
+            ending.requested().await;
+        }
+        () = ending.requested() => {}
+    }
 }
 
 async fn start_plane(
@@ -125,3 +140,6 @@ impl Handler for Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,9 @@ pub enum Error {
     },
     /// What is on the disk is not what was written, and not a torn tail.
     #[error(
-        "{path} is damaged at byte {offset}, where record {sequence} should stand: {what}. Nothing was changed; restore the file from a copy, or move the log aside to start anew without what is in it",
-        path = path.display()
+        "{path} is damaged at byte {offset}, where record {sequence} should stand: {what}. Nothing was changed. Put the file back from a copy; or give up what is in this log, `mv {folder} {folder}.damaged`, and start again",
+        path = path.display(),
+        folder = path.parent().unwrap_or(path).display()
     )]
     Damaged {
         /// Which file.

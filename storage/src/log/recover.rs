@@ -253,7 +253,7 @@ impl Scan {
         }
         if torn_bytes > 0 {
             let (path, offset, sequence) = (self.path.display(), self.end, self.next_sequence());
-            tracing::warn!(%path, offset, sequence, bytes = torn_bytes, "a torn tail is cut off the log");
+            tracing::warn!(%path, offset, sequence, bytes = torn_bytes, "a torn tail is cut off the log: a crash cut its write short, and nobody was answered for it");
         }
         let mut bytes = self.bytes[start..self.end].to_vec();
         bytes.resize(bytes.len() + torn_bytes, 0);

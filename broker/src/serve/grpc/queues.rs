@@ -14,6 +14,7 @@ use crate::accept::{Kind, accept};
 use crate::consume;
 use crate::core::Core;
 use crate::record::Group;
+use crate::redrive::{self, Asked, Progress};
 use crate::refusal::Refusal;
 use crate::serve::problem::status;
 
@@ -120,6 +121,7 @@ impl wire::queues_server::Queues for Queues {
         let asked = request.into_inner();
         let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
         let group = group.map_err(|refusal| status(&refusal))?;
+        let origin = group.to_string();
         let letters = consume::dead_letters(&self.0, &group, Position(asked.after), asked.max.max(1) as usize).await;
         answer(letters.map(|letters| {
             wire::ListDeadLettersResponse {
@@ -131,19 +133,55 @@ impl wire::queues_server::Queues for Queues {
                         reason: letter.reason,
                         attempts: letter.assigned,
                         died_ms: letter.died_ms,
+                        failed: letter.failed,
+                        published_ms: letter.published_ms,
+                        origin: origin.clone(),
                     })
                     .collect(),
             }
         }))
     }
 
-    async fn redrive(&self, request: Request<wire::RedriveRequest>) -> Answer<wire::RedriveResponse> {
+    async fn redrive(&self, request: Request<wire::RedriveRequest>) -> Answer<wire::RedriveProgress> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
         let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
         let group = group.map_err(|refusal| status(&refusal))?;
-        let chosen = asked.positions.into_iter().map(Position).collect::<Vec<_>>();
-        let done = consume::redrive(&self.0, group, (!chosen.is_empty()).then_some(chosen)).await;
-        answer(done.map(|done| wire::RedriveResponse { redriven: done.count }))
+        let chosen: Vec<Position> = asked.positions.into_iter().map(Position).collect();
+        let asked =
+            Asked { positions: (!chosen.is_empty()).then_some(chosen), rate: (asked.rate > 0).then_some(asked.rate) };
+        answer(redrive::begin(&self.0, group, asked).await.map(progress))
+    }
+
+    async fn get_redrive(&self, request: Request<wire::GetRedriveRequest>) -> Answer<wire::RedriveProgress> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
+        answer(group.and_then(|group| redrive::show(&self.0, &group)).map(progress))
+    }
+
+    async fn cancel_redrive(&self, request: Request<wire::CancelRedriveRequest>) -> Answer<wire::RedriveProgress> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
+        let group = group.map_err(|refusal| status(&refusal))?;
+        answer(redrive::cancel(&self.0, &group).await.map(progress))
+    }
+}
+
+fn progress(progress: Progress) -> wire::RedriveProgress {
+    let state = match progress.state {
+        redrive::State::Running => wire::RedriveState::Running,
+        redrive::State::Done => wire::RedriveState::Done,
+        redrive::State::Cancelled => wire::RedriveState::Cancelled,
+        redrive::State::Failed => wire::RedriveState::Failed,
+    };
+    wire::RedriveProgress {
+        redriven: progress.redriven,
+        state: state.into(),
+        remaining: progress.remaining,
+        rate: progress.rate,
+        began_ms: progress.began_ms,
+        failure: progress.failure.unwrap_or_default(),
     }
 }

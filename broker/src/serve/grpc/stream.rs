@@ -18,7 +18,7 @@ use super::{missing_event, receipt};
 use crate::accept::{Kind, accept};
 use crate::core::Core;
 use crate::refusal::Refusal;
-use crate::serve::problem::status;
+use crate::serve::problem;
 use crate::verdict::{Publication, Receipt};
 
 /// How many requests go to the committer in one piece at most.
@@ -183,8 +183,7 @@ fn written(outcome: Result<Receipt, Refusal>) -> StreamReceipt {
     let outcome = match outcome {
         Ok(accepted) => Outcome::Receipt(receipt(accepted)),
         Err(refusal) => {
-            let status = status(&refusal);
-            Outcome::Refusal(api::broker::Refusal { code: status.code().into(), reason: refusal.to_string() })
+            Outcome::Refusal(api::broker::Refusal { code: problem::code(&refusal), reason: refusal.to_string() })
         }
     };
     StreamReceipt { outcome: Some(outcome) }

@@ -10,6 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use model::position::Position;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Caller, Problem};
@@ -17,8 +19,11 @@ use crate::accept::{Kind, accept};
 use crate::cloudevents;
 use crate::core::{Core, durability_word};
 use crate::refusal::Refusal;
+use crate::serve::problem;
 use crate::verdict::Receipt;
 
+/// How the media types of structured events begin.
+const STRUCTURED: &str = "application/cloudevents";
 /// How many events one batch holds at most.
 const BATCH_MAX: usize = 1_000;
 /// How much longer than the largest message a structured body may be, since data in base64 is longer than itself.
@@ -49,24 +54,25 @@ async fn publish(
     to: &str,
     request: Request,
 ) -> Result<Response, Problem> {
-    if let Some(query) = request.uri().query().filter(|query| !query.is_empty()) {
-        return Err(Problem(Refusal::Invalid(format!("publishing takes no query parameters; found {query:?}"))));
-    }
+    super::takes_no_query(request.uri())?;
     let (head, body) = request.into_parts();
     let part = core.part()?;
     // Before the body is read: who may not publish sends nothing.
     policy::authorize::publish(&part, caller, to).map_err(Refusal::Unauthorized)?;
     let media_type = essence(&head.headers);
-    let structured = media_type.starts_with("application/cloudevents");
+    let is = |wanted: &str| media_type.eq_ignore_ascii_case(wanted);
+    let structured = media_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED));
     let bytes_max = part.message_bytes_max * if structured { STRUCTURED_FACTOR } else { 1 };
     let body = collect(body, bytes_max, part.message_bytes_max).await?;
-    if media_type == cloudevents::json::BATCH_CONTENT_TYPE {
+    if is(cloudevents::json::BATCH_CONTENT_TYPE) {
         return batch(core, caller, (kind, to), &body).await;
     }
-    let mut event = match media_type.as_str() {
-        cloudevents::json::CONTENT_TYPE => cloudevents::json::read(&body),
-        _ if structured => Err(cloudevents::Error(format!("the broker does not read {media_type}"))),
-        _ => cloudevents::http::read(&head.headers).map(|event| Event { data: body, ..event }),
+    let mut event = if is(cloudevents::json::CONTENT_TYPE) {
+        cloudevents::json::read(&body)
+    } else if structured {
+        Err(cloudevents::Error(format!("the broker does not read {media_type}")))
+    } else {
+        cloudevents::http::read(&head.headers).map(|event| Event { data: body, ..event })
     }
     .map_err(|error| Refusal::Invalid(error.to_string()))?;
     trace(&mut event, &head.headers);
@@ -94,19 +100,24 @@ async fn batch(
     let results: Vec<Value> = refused
         .into_iter()
         .map(|refusal| match refusal.map_or_else(|| receipts.next().unwrap_or(Err(Refusal::Ending)), Err) {
-            Ok(receipt) => written(receipt),
-            Err(refusal) => json!({"refused": refusal.to_string()}),
+            Ok(receipt) => json!(written(receipt)),
+            Err(refusal) => json!({"refused": problem::document(&refusal)}),
         })
         .collect();
     Ok((StatusCode::OK, Json(json!({ "results": results }))).into_response())
 }
 
-fn written(receipt: Receipt) -> Value {
-    json!({
-        "position": receipt.position,
-        "durability": durability_word(receipt.durability),
-        "duplicate": receipt.duplicate,
-    })
+/// A receipt as it stands in an answer.
+#[derive(Serialize)]
+struct Written {
+    duplicate: bool,
+    durability: &'static str,
+    position: Position,
+}
+
+fn written(receipt: Receipt) -> Written {
+    let Receipt { position, durability, duplicate } = receipt;
+    Written { duplicate, durability: durability_word(durability), position }
 }
 
 async fn collect(body: Body, bytes_max: u64, message_bytes_max: u64) -> Result<Bytes, Refusal> {
@@ -120,9 +131,9 @@ async fn collect(body: Body, bytes_max: u64, message_bytes_max: u64) -> Result<B
     }
 }
 
-fn essence(headers: &HeaderMap) -> String {
+fn essence(headers: &HeaderMap) -> &str {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    value.split(';').next().unwrap_or_default().trim()
 }
 
 /// An event that carries no trace of its own gets the request's, so that its deliveries belong to it (CloudEvents extension

@@ -1,16 +1,15 @@
-//! Queues: leases and what ends them, dead letters, counts.
+//! Queues: leases and what ends them, counts.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use model::position::Position;
 use policy::authorize;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Caller, Problem, dead_letter, duration};
+use super::{Caller, Nothing, Problem, Told, duration};
 use crate::cloudevents;
 use crate::consume;
 use crate::core::Core;
@@ -45,32 +44,6 @@ pub(super) struct Extend {
     hold: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DeadQuery {
-    #[serde(default)]
-    pub(super) after: u64,
-    #[serde(default = "hundred")]
-    pub(super) max: usize,
-}
-
-const fn hundred() -> usize {
-    100
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Redrive {
-    pub(super) positions: Option<Vec<Position>>,
-}
-
-/// A body that may be left out: then everything in it has its default.
-pub(super) type Optional<T> = Result<Option<Json<T>>, JsonRejection>;
-
-pub(super) fn or_default<T: Default>(body: Optional<T>) -> Result<T, Problem> {
-    Ok(body?.map(|Json(body)| body).unwrap_or_default())
-}
-
 pub(super) async fn show(
     State(core): State<Arc<Core>>,
     Path(name): Path<String>,
@@ -93,6 +66,7 @@ pub(super) async fn lease(
     Path(name): Path<String>,
     Caller(caller): Caller,
     query: Result<Query<LeaseQuery>, QueryRejection>,
+    Told(Nothing {}): Told<Nothing>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query?;
     let wait = duration("wait", query.wait.as_deref())?.unwrap_or_default();
@@ -114,6 +88,7 @@ pub(super) async fn ack(
     State(core): State<Arc<Core>>,
     Path((name, lease)): Path<(String, String)>,
     Caller(caller): Caller,
+    Told(Nothing {}): Told<Nothing>,
 ) -> Result<Json<Value>, Problem> {
     let lease = consume::read_lease(&lease)?;
     let done = consume::ack(&core, &caller, &name, vec![lease]).await?;
@@ -124,9 +99,8 @@ pub(super) async fn nack(
     State(core): State<Arc<Core>>,
     Path((name, lease)): Path<(String, String)>,
     Caller(caller): Caller,
-    body: Optional<Nack>,
+    Told(Nack { delay, reject, reason }): Told<Nack>,
 ) -> Result<Json<Value>, Problem> {
-    let Nack { delay, reject, reason } = or_default(body)?;
     let delay = duration("delay", delay.as_deref())?;
     let lease = consume::read_lease(&lease)?;
     let done = consume::nack(&core, &caller, &name, lease, (delay, reject, reason)).await?;
@@ -137,33 +111,9 @@ pub(super) async fn extend(
     State(core): State<Arc<Core>>,
     Path((name, lease)): Path<(String, String)>,
     Caller(caller): Caller,
-    body: Optional<Extend>,
+    Told(Extend { hold }): Told<Extend>,
 ) -> Result<Json<Value>, Problem> {
-    let hold = duration("hold", or_default(body)?.hold.as_deref())?;
+    let hold = duration("hold", hold.as_deref())?;
     let expires_ms = consume::extend(&core, &caller, &name, consume::read_lease(&lease)?, hold)?;
     Ok(Json(json!({ "expires_ms": expires_ms })))
-}
-
-pub(super) async fn dead_letters(
-    State(core): State<Arc<Core>>,
-    Path(name): Path<String>,
-    Caller(caller): Caller,
-    query: Result<Query<DeadQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Query(query) = query?;
-    let (group, _) = consume::queue(&core, &caller, &name)?;
-    let letters = consume::dead_letters(&core, &group, Position(query.after), query.max).await?;
-    Ok(Json(json!({ "dead_letters": letters.iter().map(dead_letter).collect::<Vec<_>>() })))
-}
-
-pub(super) async fn redrive(
-    State(core): State<Arc<Core>>,
-    Path(name): Path<String>,
-    Caller(caller): Caller,
-    body: Optional<Redrive>,
-) -> Result<Json<Value>, Problem> {
-    let positions = or_default(body)?.positions;
-    let (group, _) = consume::queue(&core, &caller, &name)?;
-    let done = consume::redrive(&core, group, positions).await?;
-    Ok(Json(json!({ "redriven": done.count })))
 }

@@ -1,22 +1,20 @@
-//! Topics: reading, and subscriptions with their dead letters.
+//! Topics: reading, and subscriptions.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use model::name::Name;
 use model::position::Position;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::queues::{DeadQuery, Optional, Redrive, or_default};
-use super::{Caller, Problem, dead_letter};
+use super::{Caller, Problem, Told};
 use crate::cloudevents;
 use crate::consume;
 use crate::core::Core;
 use crate::ledger::lock;
-use crate::record::Group;
 use crate::refusal::Refusal;
 use crate::status::SubscriptionStatus;
 use crate::topic::Target;
@@ -85,9 +83,9 @@ pub(super) async fn seek(
     State(core): State<Arc<Core>>,
     Path((topic, name)): Path<(String, String)>,
     Caller(caller): Caller,
-    body: Result<Json<Seek>, JsonRejection>,
+    Told(to): Told<Seek>,
 ) -> Result<Json<SubscriptionStatus>, Problem> {
-    let target = match body?.0 {
+    let target = match to {
         Seek::Position(position) => Target::Position(position),
         Seek::TimeMs(time_ms) => Target::Time(time_ms),
         Seek::To(End::Earliest) => Target::Earliest,
@@ -101,35 +99,10 @@ pub(super) async fn pause(
     State(core): State<Arc<Core>>,
     Path((topic, name)): Path<(String, String)>,
     Caller(caller): Caller,
-    body: Result<Json<Pause>, JsonRejection>,
+    Told(Pause { paused }): Told<Pause>,
 ) -> Result<Json<SubscriptionStatus>, Problem> {
-    let (topic, name) = consume::pause(&core, &caller, &topic, &name, body?.0.paused).await?;
+    let (topic, name) = consume::pause(&core, &caller, &topic, &name, paused).await?;
     state(&core, &topic, &name)
-}
-
-pub(super) async fn dead_letters(
-    State(core): State<Arc<Core>>,
-    Path((topic, name)): Path<(String, String)>,
-    Caller(caller): Caller,
-    query: Result<Query<DeadQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Query(query) = query?;
-    let (topic, name) = consume::subscription(&core, &caller, &topic, &name)?;
-    let group = Group::Subscription { topic, name };
-    let letters = consume::dead_letters(&core, &group, Position(query.after), query.max).await?;
-    Ok(Json(json!({ "dead_letters": letters.iter().map(dead_letter).collect::<Vec<_>>() })))
-}
-
-pub(super) async fn redrive(
-    State(core): State<Arc<Core>>,
-    Path((topic, name)): Path<(String, String)>,
-    Caller(caller): Caller,
-    body: Optional<Redrive>,
-) -> Result<Json<Value>, Problem> {
-    let positions = or_default(body)?.positions;
-    let (topic, name) = consume::subscription(&core, &caller, &topic, &name)?;
-    let done = consume::redrive(&core, Group::Subscription { topic, name }, positions).await?;
-    Ok(Json(json!({ "redriven": done.count })))
 }
 
 fn state(core: &Core, topic: &Name, name: &Name) -> Result<Json<SubscriptionStatus>, Problem> {

@@ -1,0 +1,101 @@
+//! Dead letters and their redrives: the same for a queue and for a subscription.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
+use http::StatusCode;
+use http::request::Parts;
+use model::position::Position;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Caller, Problem, Told};
+use crate::cloudevents;
+use crate::consume::{self, DeadLetter};
+use crate::core::Core;
+use crate::record::Group;
+use crate::redrive::{self, Asked, Progress};
+
+/// The queue or subscription of the path, for a caller who may have its dead letters.
+pub(super) struct Whose(Group);
+
+impl FromRequestParts<Arc<Core>> for Whose {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Problem> {
+        let Caller(caller) = Caller::from_request_parts(parts, core).await?;
+        let Path(names) = Path::<BTreeMap<String, String>>::from_request_parts(parts, core).await?;
+        let name = |part| names.get(part).map_or("", String::as_str);
+        if names.contains_key("queue") {
+            return Ok(Self(consume::queue(core, &caller, name("queue"))?.0));
+        }
+        let (topic, name) = consume::subscription(core, &caller, name("topic"), name("name"))?;
+        Ok(Self(Group::Subscription { topic, name }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default = "hundred")]
+    max: usize,
+}
+
+const fn hundred() -> usize {
+    100
+}
+
+pub(super) async fn list(
+    State(core): State<Arc<Core>>,
+    Whose(group): Whose,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
+    let letters = consume::dead_letters(&core, &group, Position(query.after), query.max).await?;
+    let letters = letters.iter().map(|letter| written(&group, letter));
+    Ok(Json(json!({ "dead_letters": letters.collect::<Vec<_>>() })))
+}
+
+fn written(group: &Group, letter: &DeadLetter) -> Value {
+    json!({
+        "position": letter.position,
+        "origin": group.to_string(),
+        "reason": letter.reason,
+        "attempts": letter.assigned,
+        "failed": letter.failed,
+        "published_ms": letter.published_ms,
+        "died_ms": letter.died_ms,
+        "event": cloudevents::json::write(&letter.event),
+    })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Redrive {
+    positions: Option<Vec<Position>>,
+    rate: Option<u32>,
+}
+
+/// 200 when it is done already, 202 while it runs.
+pub(super) async fn redrive(
+    State(core): State<Arc<Core>>,
+    Whose(group): Whose,
+    Told(Redrive { positions, rate }): Told<Redrive>,
+) -> Result<(StatusCode, Json<Progress>), Problem> {
+    let progress = redrive::begin(&core, group, Asked { positions, rate }).await?;
+    let is_running = progress.state == redrive::State::Running;
+    Ok((if is_running { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(progress)))
+}
+
+pub(super) async fn progress(State(core): State<Arc<Core>>, Whose(group): Whose) -> Result<Json<Progress>, Problem> {
+    Ok(Json(redrive::show(&core, &group)?))
+}
+
+pub(super) async fn cancel(State(core): State<Arc<Core>>, Whose(group): Whose) -> Result<Json<Progress>, Problem> {
+    Ok(Json(redrive::cancel(&core, &group).await?))
+}
