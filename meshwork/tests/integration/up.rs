@@ -53,6 +53,36 @@ fn what_ends_by_itself_is_started_again() {
 }
 
 #[test]
+fn a_second_run_does_not_send_requests_where_the_first_one_was() {
+    let folder = tempfile::tempdir().unwrap();
+    for run in 1..=2 {
+        let up = Up::start(folder.path(), &mesh(""));
+        up.wait_for("gateway-public", "ready");
+        // The first request counts: a client knows no better than that the gateway is ready.
+        let (status, _) = get(gateway(folder.path()), "/call/back").unwrap();
+        assert_eq!(status, "HTTP/1.1 200 OK", "run {run}");
+        up.signal("INT");
+        assert!(up.end().0.success());
+    }
+}
+
+#[test]
+fn a_gateway_that_starts_without_a_control_plane_works_on_what_it_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(""));
+    up.wait_for("gateway-public", "ready");
+    let pid = |name| u32::try_from(instance(folder.path(), name)["pid"].as_u64().unwrap()).unwrap();
+    // It takes connections and answers nothing, as a host behind a broken link.
+    signal(pid("control-plane"), "STOP");
+    signal(pid("gateway-public"), "KILL");
+    up.wait_for("gateway-public", "ready");
+    assert_eq!(get(gateway(folder.path()), "/call/back").unwrap().0, "HTTP/1.1 200 OK");
+    signal(pid("control-plane"), "CONT");
+    up.signal("INT");
+    assert!(up.end().0.success());
+}
+
+#[test]
 fn an_application_that_does_not_come_up_is_named_with_its_last_lines() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path(), &mesh(", env: {FAIL: '1'}"));
