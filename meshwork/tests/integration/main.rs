@@ -8,5 +8,6 @@
 mod application;
 mod command_line;
 mod demo;
+mod outside;
 mod process;
 mod up;

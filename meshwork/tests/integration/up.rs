@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::application;
+use crate::outside::Outside;
 use crate::process::{Up, all_gone, eventually, family, gateway, get, instance, signal};
 
 /// `front` calls `back`; a gateway lets clients in to `front`.
@@ -80,6 +81,26 @@ fn a_gateway_that_starts_without_a_control_plane_works_on_what_it_kept() {
     signal(pid("control-plane"), "CONT");
     up.signal("INT");
     assert!(up.end().0.success());
+}
+
+#[test]
+fn roots_beside_the_mesh_file_reach_the_gateway_that_needs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = Outside::start("tax.example.com");
+    std::fs::create_dir(folder.path().join("trusted")).unwrap();
+    std::fs::write(folder.path().join("trusted/tax.pem"), &outside.roots_pem).unwrap();
+    let text = format!(
+        "mesh: tests\n\
+         services:\n  \
+           tax: {{external: {{addresses: ['{}'], tls: {{name: tax.example.com, roots: trusted/tax.pem}}}}}}\n\
+         gateways:\n  \
+           public: {{listen: '127.0.0.1:0', backends: [{{service: tax}}]}}\n",
+        outside.address
+    );
+    let up = Up::start(folder.path(), &text);
+    up.wait_for("gateway-public", "ready");
+    let (status, body) = get(gateway(folder.path()), "/").unwrap();
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "from outside"));
 }
 
 #[test]
