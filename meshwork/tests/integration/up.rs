@@ -113,6 +113,7 @@ fn an_application_that_does_not_come_up_is_named_with_its_last_lines() {
     assert_eq!(status.code(), Some(1));
     assert!(stderr.contains("`back-0` did not come up: it ended with exit code 3"), "{stderr}");
     assert!(stderr.contains("the cupboard is bare"), "{stderr}");
+    assert!(stderr.contains("/ must answer 2xx; the port is told in PORT"), "{stderr}");
     all_gone(&all);
 }
 
@@ -153,10 +154,13 @@ fn a_mesh_file_with_mistakes_starts_nothing() {
 fn two_meshes_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let first = Up::start(folder.path(), &mesh(""));
-    first.wait_for("control-plane", "ready");
-    let (status, stderr) = Up::start(folder.path(), &mesh("")).end();
+    first.wait_for("gateway-public", "ready");
+    let port = format!(", port: {}", gateway(folder.path()).port());
+    let (status, stderr) = Up::start(folder.path(), &mesh(&port)).end();
     assert_eq!(status.code(), Some(1));
-    assert!(stderr.contains("cannot use the folder") && stderr.contains("--data"), "{stderr}");
+    // It is the other run that is in the way, whatever ports it has.
+    let holder = format!("is in use by process {}", first.pid());
+    assert!(stderr.contains(&holder) && stderr.contains("--data") && !stderr.contains("services.back"), "{stderr}");
 }
 
 #[test]
@@ -168,6 +172,19 @@ fn up_that_is_killed_leaves_no_process_behind() {
     up.signal("KILL");
     let (status, _) = up.end();
     assert!(!status.success());
+    all_gone(&all);
+}
+
+#[test]
+fn what_a_killed_run_left_behind_ends_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(", env: {CHILD: '1'}"));
+    up.wait_for("gateway-public", "ready");
+    let all = family(up.pid());
+    up.signal("KILL");
+    assert!(!up.end().0.success());
+    let next = Up::start(folder.path(), &mesh(""));
+    next.wait_for("control-plane", "ready");
     all_gone(&all);
 }
 
