@@ -39,7 +39,10 @@ Examples:
   meshwork status                    what runs here, and where it listens
   meshwork completions bash > /etc/bash_completion.d/meshwork
 
-What a mesh file may hold is described by `meshwork schema`.";
+What a mesh file may hold is described by `meshwork schema`.
+
+Exit code: 0 when it went as asked; 1 when it did not, as each command's --help says; 2 when the command line is wrong, a file cannot
+be read, or a role cannot start.";
 
 /// Service mesh and message broker in one program
 ///

@@ -25,8 +25,11 @@ Examples:
   meshwork up mesh.yaml --format json | jq -c 'select(.event == \"state\")'
 
 Ctrl-C ends the mesh in the order that loses nothing: gateways, applications, broker, control plane. A second one ends it at once.
-Exit code: 0 when it was told to end; 1 when the mesh file has mistakes, a port or the folder is in use, a program is not there or an
-application does not come up; 2 when the mesh file cannot be read; 130 after a second Ctrl-C.";
+Exit code:
+  0    it was told to end
+  1    the mesh file has mistakes, the folder or a port is in use, a program is not there, or an application does not come up
+  2    the mesh file cannot be read
+  130  it was told to end twice";
 
 /// Run a mesh on this machine: every role, and every application's command, as separate processes
 ///
