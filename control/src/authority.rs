@@ -45,7 +45,9 @@ pub enum Error {
     #[error("the certificate request is refused: {0}")]
     Request(String),
     /// The request asks for another name than the caller has proven.
-    #[error("the certificate request is refused: it must name {expected} and nothing else")]
+    #[error(
+        "the certificate request is refused: it must name {expected} and nothing else, for which what was shown is"
+    )]
     Name {
         /// What it had to be.
         expected: SpiffeId,

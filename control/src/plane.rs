@@ -68,9 +68,15 @@ pub struct Options {
 /// Why a control plane did not start or did not publish.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A listener could not be opened, or the disk said no.
+    /// The disk said no.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Roles cannot come: the address cannot be listened on.
+    #[error("the door for roles: {0}")]
+    Listen(#[source] io::Error),
+    /// An operator cannot come: the address cannot be listened on.
+    #[error("the door for operators: {0}")]
+    ListenAdmin(#[source] io::Error),
     /// There is no certificate authority.
     #[error(transparent)]
     Authority(#[from] authority::Error),
@@ -111,10 +117,10 @@ impl ControlPlane {
         let own = Identity::new(own_credentials(&authority, certificate_life)?)?;
         let counters = Counters::register(&metrics);
         let publisher = Arc::new(Publisher::start(Revisions::open(disk, &dir)?, config, counters.clone())?);
-        let door = Listener::open(listen, Share::Alone).await?;
+        let door = Listener::open(listen, Share::Alone).await.map_err(Error::Listen)?;
         let address = door.local_addr()?;
         let admin_address = match admin {
-            Some(admin) => Some(open_admin(admin, &publisher, &metrics, &drain).await?),
+            Some(admin) => Some(open_admin(admin, &publisher, &metrics, &drain).await.map_err(Error::ListenAdmin)?),
             None => None,
         };
         let settings: Settings = Arc::new(ArcSwap::new(own.current().server_with_strangers()?));

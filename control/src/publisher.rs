@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::config::Config;
-use model::config::check::check;
-use model::config::finding::Finding;
+use model::config::finding::{Finding, Source};
+use model::config::{self, Config, Enclosed, Enclosures, check_enclosed};
 use model::name::Name;
+use runtime::tls;
 
 use crate::hub::{Hub, Revision};
 use crate::revisions::{Kept, Revisions};
@@ -92,7 +92,13 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::publish`], and when the text has mistakes.
     pub fn publish_text(&self, text: &str) -> Result<u64, Error> {
-        let checked = check(FILE, text).map_err(Error::Mistakes)?;
+        let sources = [Source { name: FILE, text }];
+        let mut enclosures = Enclosures::default();
+        for enclosed in config::enclosed(&sources) {
+            let content = proven(&enclosed);
+            enclosures.insert(enclosed, content);
+        }
+        let checked = check_enclosed(&sources, &enclosures).map_err(Error::Mistakes)?;
         self.publish(checked.config)
     }
 
@@ -102,5 +108,17 @@ impl Publisher {
     /// As the disk says.
     pub fn kept(&self) -> io::Result<Vec<Kept>> {
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).list()
+    }
+}
+
+/// Certificates that stand in a mesh file that came as a text alone.
+fn proven(enclosed: &Enclosed) -> Result<String, String> {
+    if !enclosed.is_pem() {
+        let path = &enclosed.text;
+        return Err(format!("a mesh file that is sent here brings no other file with it, so {path:?} cannot be read"));
+    }
+    match tls::external_roots(enclosed.text.as_bytes()) {
+        Ok(_) => Ok(enclosed.text.clone()),
+        Err(why) => Err(format!("these certificates cannot be used: {why}")),
     }
 }

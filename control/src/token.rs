@@ -5,11 +5,13 @@
 //! crashed before it kept its certificate enrols again with the same one until it expires.
 
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use model::identity::Subject;
 use model::name::Name;
+use model::unit::write_duration;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -58,10 +60,10 @@ pub enum Refused {
     #[error("the token was not made by this mesh")]
     Forged,
     /// It held until then.
-    #[error("the token has expired; it held until second {expired_s} of 1970")]
+    #[error("the token expired {} ago; `meshwork token` makes another", write_duration(*since))]
     Expired {
-        /// When it ended, in seconds since 1970.
-        expired_s: u64,
+        /// How long ago that was, in whole seconds.
+        since: Duration,
     },
 }
 
@@ -126,7 +128,7 @@ pub fn verify(secret: &Secret, token: &str, now_s: u64) -> Result<Claims, Refuse
     let claims = BASE64URL.decode(claims).map_err(|_| Refused::Form)?;
     let claims: Claims = serde_json::from_slice(&claims).map_err(|_| Refused::Form)?;
     if claims.expires_s <= now_s {
-        return Err(Refused::Expired { expired_s: claims.expires_s });
+        return Err(Refused::Expired { since: Duration::from_secs(now_s - claims.expires_s) });
     }
     Ok(claims)
 }
@@ -170,7 +172,9 @@ mod tests {
         let (subject, instance) = orders();
         let token = mint(&secret, &subject, &instance, 100);
         assert_eq!(verify(&secret, &token, 99), Ok(Claims { subject, instance, expires_s: 100 }));
-        assert_eq!(verify(&secret, &token, 100), Err(Refused::Expired { expired_s: 100 }));
+        let ended = |since_s| Err(Refused::Expired { since: Duration::from_secs(since_s) });
+        assert_eq!((verify(&secret, &token, 100), verify(&secret, &token, 160)), (ended(0), ended(60)));
+        assert_eq!(ended(60).unwrap_err().to_string(), "the token expired 1m ago; `meshwork token` makes another");
     }
 
     #[test]

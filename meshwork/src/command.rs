@@ -39,7 +39,10 @@ Examples:
   meshwork status                    what runs here, and where it listens
   meshwork completions bash > /etc/bash_completion.d/meshwork
 
-What a mesh file may hold is described by `meshwork schema`.";
+What a mesh file may hold is described by `meshwork schema`.
+
+Exit code: 0 when it went as asked; 1 when it did not, as each command's --help says; 2 when the command line is wrong, a file cannot
+be read, or a role cannot start.";
 
 /// Service mesh and message broker in one program
 ///
@@ -88,13 +91,27 @@ pub fn main() -> ExitCode {
     match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
-            anstream::eprintln!("{} {error:#}", terminal::paint(BAD, "error:"));
+            anstream::eprintln!("{} {}", terminal::paint(BAD, "error:"), story(&error));
             ExitCode::from(2)
         }
     }
 }
 
+/// An error and what caused it, each once: many tell their cause themselves.
+fn story(error: &anyhow::Error) -> String {
+    let mut story = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !story.ends_with(&cause) {
+            story = if story.is_empty() { cause } else { format!("{story}: {cause}") };
+        }
+    }
+    story
+}
+
 fn run(command: Command) -> Outcome {
+    if command.only_prints() {
+        terminal::end_with_the_reader();
+    }
     match command {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Up(arguments) => up::run(arguments),
@@ -110,11 +127,28 @@ fn run(command: Command) -> Outcome {
     }
 }
 
+impl Command {
+    /// Whether it says something and ends: nothing is lost when it ends earlier.
+    fn only_prints(&self) -> bool {
+        matches!(self, Self::Check(_) | Self::Schema(_) | Self::Status(_) | Self::Token(_) | Self::Completions(_))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use anyhow::Context as _;
     use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("the disk is full");
+        let error = Err::<(), _>(cause()).context("cannot write").unwrap_err();
+        assert_eq!(story(&error), "cannot write: the disk is full");
+        let told = local::Error::Disk { path: "/data".into(), source: cause() };
+        assert_eq!(story(&anyhow::Error::new(told).context("cannot start")), "cannot start: /data: the disk is full");
+    }
 
     #[test]
     fn the_command_line_is_sound() {

@@ -56,6 +56,17 @@ impl Ground {
     }
 }
 
+/// With the setting that moves what cannot be listened on.
+fn remedied(error: proxy::Error) -> anyhow::Error {
+    match &error {
+        proxy::Error::Listen { door: "gateway", .. } => {
+            anyhow::anyhow!("{error}; `listen` of the gateway in the mesh file moves it, or `--listen`")
+        }
+        proxy::Error::Listen { door, .. } => anyhow::anyhow!("{error}; `--{door}` moves it"),
+        proxy::Error::NoIdentity => error.into(),
+    }
+}
+
 fn access_log(on: bool) -> proxy::AccessLog {
     if on { proxy::AccessLog::Stderr } else { proxy::AccessLog::Off }
 }

@@ -3,10 +3,11 @@
 //! What is written goes through anstream, which takes colours out where they are not wanted; this says where that is.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// When there are colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -49,6 +50,27 @@ pub fn choose(colour: Colour) {
         Colour::Never => anstream::ColorChoice::Never,
     }
     .write_global();
+}
+
+/// Lets this process end when whoever reads its output has gone, as in `meshwork check … | head`: a program that only prints has
+/// nothing left to do then. Rust ignores SIGPIPE, and turns the failure into a panic.
+#[expect(unsafe_code, reason = "the only way to choose what a signal does")]
+pub(crate) fn end_with_the_reader() {
+    // SAFETY: the default action is no handler, so no code runs where it must not.
+    let chosen = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    if let Err(error) = chosen {
+        tracing::debug!(%error, "SIGPIPE stays ignored");
+    }
+}
+
+/// Writes a line to standard output.
+///
+/// # Errors
+/// When nobody reads it any more.
+pub(crate) fn say(line: &str) -> std::io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 /// Whether standard output has colours.

@@ -4,6 +4,7 @@
 //! loses nothing. It carries no request, and knows of applications only what the mesh file says. What is written to the
 //! terminal is left to the caller, who reads the [`Event`]s.
 
+mod error;
 pub mod event;
 pub(crate) mod folder;
 mod invocation;
@@ -16,5 +17,6 @@ mod program;
 pub mod show;
 mod supervisor;
 
+pub use error::Error;
 pub use event::{Event, State};
-pub use mesh::{Error, Mesh, Options, Report};
+pub use mesh::{Mesh, Options, Report};

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod document;
+mod enclosed;
 pub mod finding;
 mod graph;
 mod schema;
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
-pub use check::{Checked, check, check_all};
+pub use check::{Checked, check, check_all, check_enclosed};
+pub use enclosed::{Enclosed, Enclosures, enclosed};
 pub use finding::{Finding, Severity, render};
 pub use schema::schema;
 
@@ -132,7 +134,7 @@ pub struct External {
 pub struct ExternalTls {
     /// The server name to ask for and to verify.
     pub name: String,
-    /// A file of trusted roots in PEM instead of the machine's.
+    /// Trusted roots in PEM instead of the machine's: their text, since who dials reads no files.
     pub roots: Option<String>,
 }
 

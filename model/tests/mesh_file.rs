@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::config::finding::{FINDINGS_MAX, Source};
-use model::config::{Config, Finding, PathMatch, Place, RetryOn, Severity, check_all};
-use model::config::{check, render, schema};
+use model::config::{Config, Enclosed, Enclosures, Finding, PathMatch, Place, RetryOn, Severity, check_all};
+use model::config::{check, check_enclosed, enclosed, render, schema};
 use model::identity::Subject;
 use model::name::Name;
 use proptest::prelude::*;
@@ -390,6 +390,25 @@ fn a_proven_mesh_survives_json() {
 }
 
 #[test]
+fn what_a_mesh_encloses_is_placed_or_told_with_its_place() {
+    let text = "mesh: m\nservices:\n  a: {external: {addresses: ['a:1'], tls: {name: a, roots: ca.pem}}}\n  b: {}\n";
+    expect(text, &["3:60 enclosure"]);
+    let sources = [Source { name: "other.yaml", text: "services: {}" }, Source { name: "mesh.yaml", text }];
+    let listed = enclosed(&sources);
+    assert_eq!(listed, [Enclosed { source: 1, text: "ca.pem".to_owned() }]);
+    let given = |content| {
+        let mut enclosures = Enclosures::default();
+        enclosures.insert(listed[0].clone(), content);
+        check_enclosed(&sources, &enclosures)
+    };
+    let checked = given(Ok("PEM".to_owned())).unwrap();
+    let Place::External(external) = &checked.config.services["a"].place else { panic!("not outside") };
+    assert_eq!(external.tls.as_ref().unwrap().roots.as_deref(), Some("PEM"));
+    let refused = given(Err("it is a picture".to_owned())).unwrap_err();
+    assert_eq!((refused[0].file.as_str(), refused[0].message.as_str()), ("mesh.yaml", "it is a picture"));
+}
+
+#[test]
 fn several_files_are_one_mesh() {
     let check_two = |one: &str, two: &str| {
         let sources = [Source { name: "one.yaml", text: one }, Source { name: "two.yaml", text: two }];
@@ -503,8 +522,55 @@ fn the_schema_holds_every_key_and_describes_it() {
     }
 }
 
+/// Whatever `text` is, its findings point into it.
+#[track_caller]
+fn findings_point_into(text: &str) {
+    let found = findings(text);
+    // As the reader counts: YAML ends a line at each of the three (YAML 1.2.2 §5.4).
+    let plain = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let widths: Vec<usize> = plain.split('\n').map(|line| line.chars().count()).collect();
+    for finding in &found {
+        let line = finding.line as usize;
+        // The end of the file is a place too: the line after the last, or the column after a line's last.
+        let width = widths.get(line.wrapping_sub(1)).copied().unwrap_or(0);
+        assert!((1..=widths.len() + 1).contains(&line), "{finding:?} of {} lines", widths.len());
+        assert!((1..=width + 1).contains(&(finding.column as usize)), "{finding:?} in a line of {width}\n{text}");
+        assert!(finding.column as usize + finding.width as usize <= width + 2, "{finding:?} in a line of {width}");
+    }
+    let drawn = render(&found, &[Source { name: "mesh.yaml", text }], true);
+    assert!(found.is_empty() || !drawn.is_empty());
+}
+
+/// As a file is that someone is still writing.
+#[test]
+fn a_file_cut_off_anywhere_is_read_to_its_end() {
+    for example in [SHOP, include_str!("../../examples/shop/mesh.yaml")] {
+        // Each place would take half a minute; a step that fits no indentation comes to all kinds of them.
+        let cuts = example.char_indices().map(|(at, _)| at).step_by(11);
+        cuts.for_each(|at| findings_point_into(&example[..at]));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Lines left out, doubled, moved and pushed in or out: what editors and merges do to a file.
+    #[test]
+    fn no_shuffle_of_lines_makes_check_panic(
+        moves in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0_usize..4), 1..8),
+    ) {
+        let mut lines: Vec<String> = include_str!("../../examples/shop/mesh.yaml").lines().map(str::to_owned).collect();
+        for (from, to, what) in moves {
+            let (from, to) = (from.index(lines.len()), to.index(lines.len()));
+            match what {
+                0 => drop(lines.remove(from)),
+                1 => lines.insert(to, lines[from].clone()),
+                2 => lines.swap(from, to),
+                _ => lines[from].insert_str(0, "  "),
+            }
+        }
+        findings_point_into(&lines.join("\n"));
+    }
 
     /// Whatever is done to a file, checking it ends with a configuration or with findings that point into it.
     #[test]
@@ -515,13 +581,6 @@ proptest! {
             let end = (start + gone).min(chars.len());
             chars.splice(start..end, new.chars());
         }
-        let text: String = chars.into_iter().collect();
-        let found = findings(&text);
-        let lines = text.split('\n').count() as u32;
-        for finding in &found {
-            prop_assert!(finding.line >= 1 && finding.line <= lines + 1, "{finding:?}");
-        }
-        let drawn = render(&found, &[Source { name: "mesh.yaml", text: &text }], true);
-        prop_assert!(found.is_empty() || !drawn.is_empty());
+        findings_point_into(&chars.into_iter().collect::<String>());
     }
 }

@@ -1,10 +1,10 @@
 //! Who may call, publish and consume: the edges of the declared graph, and nothing else (DESIGN idea 1: deny by default).
 //!
 //! Asked on both sides: by the caller's sidecar of its snapshot, by the called one of its own, and by the broker. A refusal
-//! names the missing edge and where to add it. Who the subject is, was proven by its certificate before; turning a refusal
-//! into 403, 404 or a gRPC status is left to the edge.
+//! names the missing edge and where to add it, in the words that the client reads: the edges have none of their own. Who the subject
+//! is, was proven by its certificate before; turning a refusal into 403, 404 or a gRPC status is left to the edge.
 
-use model::config::{BROKER, Consumption, Queue, Source, Topic};
+use model::config::{BROKER, Consumption, Queue, SIDECAR, Source, Topic};
 use model::identity::Subject;
 use model::name::{Name, nearest};
 use model::snapshot::{BrokerPart, InboundPart, ServicePart, Snapshot};
@@ -84,7 +84,8 @@ pub fn call<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a ServicePart, R
     if name == BROKER || snapshot.services.contains_key(name) || snapshot.declared.contains(name) {
         return Err(Refusal::NoEdge { from: snapshot.subject.clone(), to: name.to_owned() });
     }
-    let near = owned(nearest(name, snapshot.declared.iter().map(Name::as_str)));
+    let known = snapshot.declared.iter().map(Name::as_str).chain([BROKER, SIDECAR]);
+    let near = owned(nearest(name, known));
     Err(Refusal::NoSuchService { name: name.to_owned(), near })
 }
 

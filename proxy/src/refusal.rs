@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use model::identity::Subject;
 use model::name::Name;
 use model::unit::write_duration;
+use policy::authorize;
 pub(crate) use runtime::refusal::Tried;
 use runtime::refusal::{Story, Wire};
 
@@ -49,16 +50,16 @@ pub(crate) enum Reason {
     Framing(&'static str),
     #[error("the client broke its request off")]
     ClientGone,
-    #[error("there is no service {0:?} in this mesh")]
-    Undeclared(String),
+    /// By the caller's own sidecar or gateway.
+    #[error(transparent)]
+    MayNotCall(authorize::Refusal),
     #[error("nothing is let through to {host}{path}")]
     NotLetThrough { host: String, path: String },
-    #[error("{from} does not declare that it calls {to}; the missing edge is `calls: [{to}]` of {from}")]
-    NoEdge { from: Subject, to: Name },
-    #[error("{0} declares nothing that it sends or receives; the missing edge is `publishes` or `consumes` of {0}")]
-    NoMessages(Subject),
-    #[error("{to} is not called by {from}; the missing edge is `calls` of {from}")]
-    CallerRefused { from: String, to: Subject },
+    /// By the sidecar of the called one.
+    #[error(transparent)]
+    MayNotBeCalled(authorize::Refusal),
+    #[error("the caller has shown no identity of this mesh")]
+    Stranger,
     #[error("the request's body is longer than {0} bytes")]
     BodyTooLong(u64),
     #[error("{0} requests are in progress, which is the bound")]
@@ -135,16 +136,14 @@ impl Reason {
             Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
             Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),
             Self::ClientGone => wire(S::BAD_REQUEST, REQUEST, 1, "client-gone", "Request broken off"),
-            Self::Undeclared(_) => {
+            Self::MayNotCall(why) if why.is_unknown_name() => {
                 wire(S::NOT_FOUND, "destination_not_found", 5, "undeclared-service", "No such service")
             }
             Self::NotLetThrough { .. } => {
                 wire(S::NOT_FOUND, "destination_not_found", 5, "not-let-through", "Nothing here")
             }
-            Self::NoEdge { .. } | Self::NoMessages(_) => {
-                wire(S::FORBIDDEN, "http_request_denied", 7, "no-edge", "Not a declared call")
-            }
-            Self::CallerRefused { .. } => {
+            Self::MayNotCall(_) => wire(S::FORBIDDEN, "http_request_denied", 7, "no-edge", "Not a declared call"),
+            Self::MayNotBeCalled(_) | Self::Stranger => {
                 wire(S::FORBIDDEN, "http_request_denied", 7, "caller-refused", "Not a declared caller")
             }
             Self::BodyTooLong(_) => wire(S::PAYLOAD_TOO_LARGE, REQUEST, 8, "body-too-long", "Body too long"),

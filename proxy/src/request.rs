@@ -117,16 +117,13 @@ fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), 
     match (arrival.direction, matched) {
         (_, Matched::Sidecar) => Ok(()),
         (Direction::Inbound, Matched::Service(..)) => {
-            let callers = table.snapshot.inbound.as_ref().map(|inbound| &inbound.callers);
-            let peer = arrival.peer.as_ref().map(|id| &id.subject);
-            if peer.zip(callers).is_some_and(|(peer, callers)| callers.contains(peer)) {
-                return Ok(());
-            }
-            let from = peer.map_or_else(|| "nobody".to_owned(), ToString::to_string);
-            Err(Reason::CallerRefused { from, to: plane.subject.clone() }.into())
+            let inbound = table.snapshot.inbound.as_ref().ok_or(Reason::NotReady)?;
+            let peer = arrival.peer.as_ref().ok_or(Reason::Stranger)?;
+            let verdict = policy::authorize::be_called(inbound, &plane.subject, &peer.subject);
+            verdict.map_err(|refusal| Reason::MayNotBeCalled(refusal).into())
         }
         (Direction::Outbound | Direction::Gateway, Matched::Service(service, _)) if !service.callable => {
-            Err(matching::no_edge(plane, &service.name))
+            Err(matching::may_not_call(table, service.name.as_str()))
         }
         (Direction::Outbound | Direction::Gateway, Matched::Service(..)) => Ok(()),
     }

@@ -76,20 +76,7 @@ pub async fn connect_external(stream: Stream, config: Arc<ClientConfig>, name: &
 /// # Errors
 /// When there is not one usable root.
 pub fn external(roots_pem: Option<&[u8]>, alpn: Alpn) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    match roots_pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no trusted root certificate was found"));
-    }
+    let roots = roots_pem.map_or_else(machine_roots, external_roots)?;
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -97,6 +84,29 @@ pub fn external(roots_pem: Option<&[u8]>, alpn: Alpn) -> io::Result<Arc<ClientCo
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.wire().to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Trusted roots for servers outside of the mesh.
+///
+/// # Errors
+/// When what stands there is not PEM, holds no certificate, or one that cannot be a root.
+pub fn external_roots(pem: &[u8]) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let odd = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+        roots.add(certificate.map_err(|error| odd(&error))?).map_err(|error| odd(&error))?;
+    }
+    if roots.is_empty() { Err(no_roots("no certificate in PEM stands there")) } else { Ok(roots) }
+}
+
+fn machine_roots() -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(no_roots("this machine has no trusted root certificate")) } else { Ok(roots) }
+}
+
+fn no_roots(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, why)
 }
 
 /// What [`tonic`] asks of a stream that it serves is the identity, which a request finds as an extension.

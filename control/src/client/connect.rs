@@ -42,11 +42,24 @@ pub(super) async fn connect(control: &str, tls: Arc<ClientConfig>) -> Result<Cha
         .map_err(|error| unreachable(error.to_string()))
 }
 
+/// Whoever answers is not the control plane of the roots that this role was given, and often the roots are the wrong ones.
+fn unproven(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => {
+            let why = format!(
+                "who answers there is not proven to be this mesh's control plane by the roots given here: {error}"
+            );
+            io::Error::new(error.kind(), why)
+        }
+        _ => error,
+    }
+}
+
 async fn dial(control: &str, tls: Arc<ClientConfig>) -> io::Result<tls::Connected> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in net::resolve(control).await? {
         match net::connect(address).await {
-            Ok(stream) => return tls::connect(stream, tls).await,
+            Ok(stream) => return tls::connect(stream, tls).await.map_err(unproven),
             Err(error) => last = error,
         }
     }

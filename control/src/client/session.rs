@@ -64,7 +64,7 @@ pub struct Hello {
     pub subset: Option<Name>,
     /// Where the mesh reaches it; `None`: nowhere, as with a gateway.
     pub address: Option<SocketAddr>,
-    /// The version of the kept snapshot that it runs on; 0: none.
+    /// The version of the snapshot that it has kept and runs on when nothing newer comes; 0: none.
     pub version: u64,
 }
 
@@ -90,6 +90,7 @@ pub struct Offer {
 #[derive(Debug)]
 pub struct Session {
     offers: mpsc::Receiver<Offer>,
+    away: watch::Receiver<bool>,
 }
 
 impl Session {
@@ -97,9 +98,21 @@ impl Session {
     #[must_use]
     pub fn start(options: Options) -> Self {
         let (sender, offers) = mpsc::channel(OFFERS_WAITING_MAX);
+        let (lost, away) = watch::channel(false);
         let drain = options.drain.clone();
-        drain.spawn(run(options, sender));
-        Self { offers }
+        drain.spawn(run(options, sender, lost));
+        Self { offers, away }
+    }
+
+    /// Resolves once a stream broke or could not even be opened: what the role needs now may be long in coming.
+    pub fn away(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut away = self.away.clone();
+        async move {
+            if away.wait_for(|away| *away).await.is_err() {
+                // The session has ended; that is not for this to tell.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The next snapshot; `None` when the session has ended.
@@ -115,7 +128,7 @@ enum End {
     Broken(Error),
 }
 
-async fn run(options: Options, offers: mpsc::Sender<Offer>) {
+async fn run(options: Options, offers: mpsc::Sender<Offer>, away: watch::Sender<bool>) {
     let started = Instant::now();
     let mut state = Life { options, offers, started, applied: false };
     let mut backoff = Backoff::new(RETRY_INITIAL, RETRY_MAX);
@@ -134,6 +147,7 @@ async fn run(options: Options, offers: mpsc::Sender<Offer>) {
         if !std::mem::replace(&mut told, true) {
             tracing::warn!(error = %broken, "the control plane is away; working on with what is here");
         }
+        away.send_replace(true);
         tokio::select! {
             () = tokio::time::sleep(backoff.next()) => {}
             () = state.options.drain.requested() => return,

@@ -4,7 +4,7 @@ use runtime::net;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::fixture::{MESH, Machine, Role, Running, soon, until};
+use crate::fixture::{MESH, Machine, Role, Running, name, soon, until};
 
 /// Status and body of one request.
 async fn ask(running: &Running, method: &str, path: &str, more: &str, body: &str) -> (u16, String) {
@@ -68,6 +68,34 @@ async fn a_mesh_file_counts_whole_or_not_at_all() {
     let revisions = json(&running, "/v1/revisions").await;
     assert_eq!((&revisions["current"], revisions["revisions"].as_array().unwrap().len()), (&1.into(), 1));
     assert_eq!(json(&running, "/v1/mesh").await["config"]["mesh"], "shop");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn roots_in_a_mesh_file_are_published_as_they_stand() {
+    let running = Machine::new().start(MESH).await;
+    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    orders.applied().await;
+    let with = |roots: &str| {
+        let tax = format!("  tax: {{external: {{addresses: [\"tax:443\"], tls: {{name: tax, roots: {roots:?}}}}}}}\n");
+        MESH.replace("[payments]", "[payments, tax]") + &tax
+    };
+    let pem = running.plane.roots_pem();
+    let (status, body) = ask(&running, "POST", "/v1/mesh", "", &with(pem)).await;
+    assert_eq!(status, 200, "{body}");
+    let tax = orders.applied().await.services[&name("tax")].clone();
+    assert_eq!(tax.external.unwrap().tls.unwrap().roots.as_deref(), Some(pem));
+    for (roots, why) in [
+        ("tax.pem", "brings no other file with it"),
+        ("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n", "cannot be used"),
+    ] {
+        let (status, body) = ask(&running, "POST", "/v1/mesh", "", &with(roots)).await;
+        assert_eq!(status, 422, "{body}");
+        let finding = &serde_json::from_str::<Value>(&body).unwrap()["findings"][0];
+        assert!(finding["message"].as_str().unwrap().contains(why), "{finding}");
+        assert_eq!((&finding["code"], &finding["line"]), (&"enclosure".into(), &6.into()));
+    }
+    orders.stop().await;
     running.stop().await;
 }
 

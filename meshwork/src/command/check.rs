@@ -21,7 +21,7 @@ Exit code: 0 when the mesh can run (there may be warnings), 1 when it cannot, 2 
 
 /// Find every mistake of a mesh file, each with its place and what was perhaps meant
 ///
-/// Nothing is started and nothing outside of the file is touched.
+/// Nothing is started, and nothing is touched but the file and the certificates that it names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -69,11 +69,9 @@ fn summary(checked: &Checked) -> String {
         count(config.topics.len(), "topic"),
     ];
     let verdict = terminal::paint(terminal::GOOD, "good");
-    format!(
-        "{verdict}: the mesh `{}` can run: {}",
-        config.mesh,
-        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
-    )
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let parts = if parts.is_empty() { "it declares nothing yet".to_owned() } else { parts.join(", ") };
+    format!("{verdict}: the mesh `{}` can run: {parts}", config.mesh)
 }
 
 fn instances(config: &Config) -> usize {

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long, env = "MESHWORK_INSTANCE", value_name = "NAME")]
     instance: Name,
     /// Where the control plane is
-    #[arg(long, env = "MESHWORK_CONTROL", value_name = "HOST:PORT")]
+    #[arg(long, env = "MESHWORK_CONTROL", value_name = "HOST:PORT", value_parser = host_and_port)]
     control: String,
     /// The mesh's roots in PEM; the control plane writes them to `roots.pem` in its folder
     #[arg(long, env = "MESHWORK_ROOTS", value_name = "FILE")]
@@ -89,13 +89,29 @@ impl Arguments {
             subset,
             advertise: self.advertise,
             control: self.control,
-            roots_pem: read("the mesh's roots", &self.roots)?,
+            roots_pem: roots(&self.roots)?,
             token: read("the token", &self.token_file)?.trim().to_owned(),
             data: self.data,
             ready_file: self.process.ready_file,
             access_log: self.process.access_log == Switch::On,
         })
     }
+}
+
+fn host_and_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("a host and a port belong here, such as 127.0.0.1:15010")?;
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err("a host and a port belong here, such as 127.0.0.1:15010".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The mesh's roots; one that could not be used would be told much later, and as the fault of the control plane.
+fn roots(path: &std::path::Path) -> anyhow::Result<String> {
+    let pem = read("the mesh's roots", path)?;
+    runtime::tls::external_roots(pem.as_bytes())
+        .with_context(|| format!("{} holds no usable roots", path.display()))?;
+    Ok(pem)
 }
 
 fn read(what: &str, path: &std::path::Path) -> anyhow::Result<String> {

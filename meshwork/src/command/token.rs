@@ -25,7 +25,8 @@ The control plane must have the same secret: `meshwork control-plane --token-sec
 
 /// Make a token for a role that is started by hand
 ///
-/// It holds for one instance of one subject, until it expires; whoever has it can take that identity until then.
+/// It holds for one subject, until it expires: whoever has it can take that identity until then. The instance is for the control
+/// plane's log.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -35,7 +36,7 @@ pub(super) struct Arguments {
     /// Who the role will be: service/NAME, gateway/NAME or broker
     #[arg(long, value_name = "SUBJECT")]
     subject: Subject,
-    /// The instance it is for
+    /// The instance that it is made for
     #[arg(long, value_name = "NAME")]
     instance: Name,
     /// How long it holds

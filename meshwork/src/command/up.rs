@@ -25,7 +25,11 @@ Examples:
   meshwork up mesh.yaml --format json | jq -c 'select(.event == \"state\")'
 
 Ctrl-C ends the mesh in the order that loses nothing: gateways, applications, broker, control plane. A second one ends it at once.
-Exit code: 0 when it was told to end, 1 when the mesh file has mistakes, a port is in use or an application does not come up.";
+Exit code:
+  0    it was told to end
+  1    the mesh file has mistakes, the folder or a port is in use, a program is not there, or an application does not come up
+  2    the mesh file cannot be read
+  130  it was told to end twice";
 
 /// Run a mesh on this machine: every role, and every application's command, as separate processes
 ///
@@ -111,15 +115,19 @@ async fn until_told(options: up::Options, format: Format, stop: Drain) -> ExitCo
         Err(error) => return failed(&error),
     };
     let names: Vec<_> = mesh.reports().into_iter().map(|report| report.instance).collect();
-    let writer = tokio::spawn(write(listener, Prefixes::new(&names), format));
+    let mut writer = tokio::spawn(write(listener, Prefixes::new(&names), format));
     let outcome = tokio::select! {
         outcome = keep(&mesh, format) => outcome,
         () = stop.requested() => Ok(()),
+        // Whoever read the lines has gone, as in `meshwork up mesh.yaml | head`.
+        _ = &mut writer => Ok(()),
     };
     mesh.stop().await;
     drop(mesh);
-    // The writer ends when the last of the instances has let go of its events.
-    let _ = writer.await;
+    // The writer ends when the last of the instances has let go of its events, unless it has already.
+    if !writer.is_finished() {
+        let _ = writer.await;
+    }
     let left = up::leftover::end();
     if left > 0 {
         tracing::warn!(left, "applications left processes behind; they were killed");
@@ -134,21 +142,24 @@ async fn until_told(options: up::Options, format: Format, stop: Drain) -> ExitCo
 async fn keep(mesh: &Mesh, format: Format) -> Result<(), up::Error> {
     mesh.start().await?;
     if format == Format::Text {
-        anstream::println!("\n{}", show::table(&mesh.reports(), terminal::colours_out()));
-        anstream::println!("{} Ctrl-C ends it.\n", terminal::paint(STRONG, "The mesh runs."));
+        let table = show::table(&mesh.reports(), terminal::colours_out());
+        let runs = terminal::paint(STRONG, "The mesh runs.");
+        // That nobody reads it, the writer of the events finds out too.
+        let _ = terminal::say(&format!("\n{table}\n{runs} Ctrl-C ends it.\n"));
     }
     mesh.follow().await;
     Ok(())
 }
 
+/// Writes the events, as long as someone reads them.
 async fn write(mut events: mpsc::Receiver<Event>, prefixes: Prefixes, format: Format) {
     while let Some(event) = events.recv().await {
-        match format {
-            Format::Text => prefixes.event(&event).into_iter().for_each(|line| anstream::println!("{line}")),
-            Format::Json => match serde_json::to_string(&event) {
-                Ok(line) => println!("{line}"),
-                Err(error) => tracing::error!(%error, "an event could not be written"),
-            },
+        let line = match format {
+            Format::Text => prefixes.event(&event),
+            Format::Json => serde_json::to_string(&event).ok(),
+        };
+        if line.is_some_and(|line| terminal::say(&line).is_err()) {
+            return;
         }
     }
 }

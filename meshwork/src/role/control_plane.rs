@@ -59,11 +59,21 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         metrics: Metrics::default(),
         drain: drain.clone(),
     })
-    .await?;
+    .await
+    .map_err(remedied)?;
     disk::replace(&*ground.disk, &options.data.join(ROOTS_FILE), plane.roots_pem().as_bytes())?;
     let addresses = [("control", Some(plane.address())), ("admin", plane.admin_address())];
     Ready::new("control-plane", &options.instance, addresses).tell(&*ground.disk, options.ready_file.as_deref())?;
     stop.requested().await;
     ending.drain(DRAIN_BOUND).await?;
     Ok(())
+}
+
+/// With the setting that moves what cannot be listened on.
+fn remedied(error: control::Error) -> anyhow::Error {
+    match &error {
+        control::Error::Listen(_) => anyhow::anyhow!("{error}; `--listen` moves it"),
+        control::Error::ListenAdmin(_) => anyhow::anyhow!("{error}; `--admin` moves it"),
+        _ => error.into(),
+    }
 }

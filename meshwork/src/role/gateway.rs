@@ -48,7 +48,8 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         gateway: options.listen,
         drain: drain.clone(),
     })
-    .await?;
+    .await
+    .map_err(super::remedied)?;
     let plane = Arc::new(plane);
     // A gateway has no application: while it runs, it is well.
     let (_health, healthy) = watch::channel(control::client::Health { healthy: true, draining: false });
@@ -58,7 +59,10 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
     if member::in_use(&mut version, &stop).await.is_ok() {
-        let addresses = [("gateway", Some(plane.gateway_opened().await?)), ("outbound", plane.outbound_address())];
+        let addresses = [
+            ("gateway", Some(plane.gateway_opened().await.map_err(super::remedied)?)),
+            ("outbound", plane.outbound_address()),
+        ];
         Ready::new("gateway", &settings.instance, addresses).tell(&*ground.disk, settings.ready_file.as_deref())?;
         stop.requested().await;
     }

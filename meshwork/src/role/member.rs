@@ -1,8 +1,8 @@
 //! What every role but the control plane has in common: it becomes a member of the mesh.
 //!
-//! It takes up the identity it kept or enrols for one, keeps it renewed, takes up the last good snapshot it kept, and from then
-//! on applies what the control plane sends, answers for each, and keeps what was good. With the control plane gone it
-//! works on with what it has.
+//! It takes up the identity it kept or enrols for one, keeps it renewed, and from then on applies what the control plane sends,
+//! answers for each, and keeps what was good. With the control plane gone it works on with what it has: at its start that is the
+//! last good snapshot it kept, whose endpoints may be those of an earlier run.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -58,6 +58,11 @@ pub struct Member {
     local: Local,
 }
 
+/// How long a role that kept a snapshot waits at its start for a live one: instances may have moved since, and a request that is
+/// sent where one was before is refused or, worse, answered by someone else. Shorter than the time after which the control plane
+/// takes the role for serving (3 s, `control::client::session`).
+const LIVE_FIRST: Duration = Duration::from_secs(2);
+
 /// Kept credentials that end sooner than this are not taken up again: enrolling anew is surer.
 const LIFE_LEFT_MIN: Duration = Duration::from_secs(30);
 
@@ -78,7 +83,8 @@ impl Member {
         Ok(Self { options, identity, local })
     }
 
-    /// Applies the last good snapshot and from then on what the control plane sends. The receiver holds the version in use; 0: none yet.
+    /// Applies what the control plane sends, and before that the last good snapshot if the control plane cannot be reached or sends
+    /// nothing for [`LIVE_FIRST`]. The receiver holds the version in use; 0: none yet.
     ///
     /// `inbound` is where the mesh reaches this instance.
     pub fn follow<A, F>(
@@ -108,20 +114,29 @@ impl Member {
         let local = self.local.clone();
         let ending = drain.clone();
         drain.spawn(async move {
-            take_up_kept(&local, &apply, &version).await;
-            session.hello.version = *version.borrow();
+            let mut kept = kept_snapshot(&local);
+            session.hello.version = kept.as_ref().map_or(0, |snapshot| snapshot.version);
             let mut session = Session::start(session);
+            let on_its_own = on_its_own(&session);
+            tokio::pin!(on_its_own);
             loop {
                 let offer = tokio::select! {
                     offer = session.next() => offer,
+                    () = &mut on_its_own, if kept.is_some() => {
+                        take_up(kept.take(), &apply, &version).await;
+                        continue;
+                    }
                     () = ending.requested() => None,
                 };
                 let Some(offer) = offer else { break };
                 let snapshot = Arc::new(offer.snapshot);
                 let outcome = apply(snapshot.clone()).await;
                 if outcome.is_ok() {
+                    kept = None;
                     keep(&local, &snapshot);
                     version.send_replace(snapshot.version);
+                } else {
+                    take_up(kept.take(), &apply, &version).await;
                 }
                 // The session may have ended meanwhile; the next one starts with a snapshot of its own.
                 let _ = offer.answer.send(outcome);
@@ -188,16 +203,29 @@ fn keeper(local: Local) -> impl Fn(&runtime::identity::Credentials) + Send + Syn
     }
 }
 
-async fn take_up_kept<A, F>(local: &Local, apply: &A, version: &watch::Sender<u64>)
+/// Resolves when a role should not wait for a live snapshot any longer.
+fn on_its_own(session: &Session) -> impl Future<Output = ()> + Send + use<> {
+    let away = session.away();
+    // An error means that the time is over.
+    async move { drop(tokio::time::timeout(LIVE_FIRST, away).await) }
+}
+
+fn kept_snapshot(local: &Local) -> Option<Arc<Snapshot>> {
+    match local.snapshot() {
+        Ok(snapshot) => snapshot.map(Arc::new),
+        Err(error) => {
+            tracing::error!(%error, "the last good snapshot cannot be used");
+            None
+        }
+    }
+}
+
+async fn take_up<A, F>(kept: Option<Arc<Snapshot>>, apply: &A, version: &watch::Sender<u64>)
 where
     A: Fn(Arc<Snapshot>) -> F,
     F: Future<Output = Result<(), String>>,
 {
-    let snapshot = match local.snapshot() {
-        Ok(Some(snapshot)) => Arc::new(snapshot),
-        Ok(None) => return,
-        Err(error) => return tracing::error!(%error, "the last good snapshot cannot be used"),
-    };
+    let Some(snapshot) = kept else { return };
     match apply(snapshot.clone()).await {
         Ok(()) => {
             tracing::info!(

@@ -85,7 +85,7 @@ async fn start_plane(options: &Options, member: &Member, ground: &Ground, drain:
         gateway: None,
         drain: drain.clone(),
     });
-    plane.await.context("the sidecar's data plane could not start")
+    plane.await.map_err(super::remedied).context("the sidecar's data plane could not start")
 }
 
 fn start_application(options: &Options, plane: &DataPlane) -> anyhow::Result<Option<Application>> {

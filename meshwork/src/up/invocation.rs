@@ -8,6 +8,7 @@ use model::name::Name;
 use model::unit;
 
 use super::folder::Folder;
+use super::leftover;
 use super::plan::{Part, Planned, Service};
 use super::process::Invocation;
 
@@ -67,6 +68,7 @@ pub(crate) fn invocation(common: &Common, folder: &Folder, planned: &Planned, pa
         env.clone_from(&service.env);
         application(&mut line, service, particular);
     }
+    env.insert(leftover::MARK.to_owned(), folder.root().to_string_lossy().into_owned());
     Invocation { program: common.program.clone(), arguments: line.0, env, folder: common.folder.clone() }
 }
 

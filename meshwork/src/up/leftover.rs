@@ -2,8 +2,14 @@
 //!
 //! An application may start processes of its own and be killed before them. Linux gives such orphans to the nearest ancestor that
 //! asked for them (prctl(2), PR_SET_CHILD_SUBREAPER); so at the end whatever still hangs on this process is ended.
+//!
+//! Where this process itself is killed nobody does that. The roles and applications end with it all the same (PR_SET_PDEATHSIG), but
+//! not what the applications have started; so all of them carry the mesh's folder in their environment, and the next run in
+//! that folder ends whoever still does.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -34,6 +40,60 @@ pub fn end() -> usize {
         ended += usize::from(kill(Pid::from_raw(id), Signal::SIGKILL).is_ok());
     }
     ended
+}
+
+/// The variable that says to which mesh's folder a process belongs.
+pub(crate) const MARK: &str = "MESHWORK_UP";
+
+/// Longest environment that is looked at, in bytes; Linux gives a process 2 MiB of it unless told otherwise (execve(2)).
+const ENVIRONMENT_BYTES_MAX: usize = 2 << 20;
+
+/// How long the killed may take to be gone.
+const GONE_BOUND: Duration = Duration::from_secs(2);
+
+/// Kills every process that an earlier run in `folder` has left behind, and answers how many there were. The folder must be this
+/// process's alone: then nobody else's carry its name.
+pub(crate) fn end_of(folder: &Path) -> usize {
+    let mark = [MARK.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat();
+    let spared = ancestors();
+    let marked = |process: &Process| !process.dead && !spared.contains(&process.id) && carries(process.id, &mark);
+    let left: Vec<u32> = processes().iter().filter(|process| marked(process)).map(|process| process.id).collect();
+    for id in left.iter().filter_map(|id| i32::try_from(*id).ok()) {
+        // One that has just ended by itself is no loss.
+        let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
+    }
+    // What they held, such as a port, is free only when they are gone.
+    let end = Instant::now() + GONE_BOUND;
+    while left.iter().any(|id| process(*id).is_some_and(|process| !process.dead)) && Instant::now() < end {
+        std::thread::yield_now();
+    }
+    left.len()
+}
+
+/// This process and those above it: `up` may be called by a process of the mesh that it is to run anew.
+fn ancestors() -> Vec<u32> {
+    let all = processes();
+    let mut line = vec![std::process::id()];
+    while let Some(parent) = all.iter().find(|process| Some(&process.id) == line.last()).map(|process| process.parent)
+        && !line.contains(&parent)
+    {
+        line.push(parent);
+    }
+    line
+}
+
+/// Whether a process was started with exactly this in its environment. Nobody is told of others' processes.
+fn carries(id: u32, mark: &[u8]) -> bool {
+    let path = Path::new("/proc").join(id.to_string()).join("environ");
+    let Ok(file) = RealDisk.open(&path, OpenMode::Read) else { return false };
+    let (mut environment, mut piece) = (Vec::new(), vec![0; STAT_BYTES_MAX]);
+    while environment.len() < ENVIRONMENT_BYTES_MAX {
+        match file.read_at(&mut piece, environment.len() as u64) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => environment.extend_from_slice(&piece[..length]),
+        }
+    }
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark)
 }
 
 struct Process {
@@ -71,6 +131,12 @@ mod tests {
         let process = parse(7, "7 (a) b (c)) S 42 7 7 0 -1").unwrap();
         assert_eq!((process.id, process.parent, process.dead), (7, 42, false));
         assert!(parse(7, "7 (gone) Z 42 7").unwrap().dead);
+    }
+
+    #[test]
+    fn this_process_and_those_above_it_are_spared() {
+        let line = ancestors();
+        assert_eq!(line[..2], [std::process::id(), nix::unistd::getppid().as_raw().unsigned_abs()]);
     }
 
     #[test]

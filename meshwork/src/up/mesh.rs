@@ -17,13 +17,14 @@ use runtime::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::WatchStream;
 
+use super::error::Error;
 use super::event::{Event, State};
 use super::folder::{CONTROL_PLANE, Folder, Running, RunningInstance};
 use super::invocation::{self, Common, Particular};
 use super::plan::{self, Part, Planned};
 use super::process::{Invocation, Lines};
 use super::supervisor::{Bounds, Order, Prepare, Standing, Supervisor};
-use super::{ports, program};
+use super::{leftover, ports, program};
 
 /// How long a token holds: a role that starts shows it at once.
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
@@ -57,41 +58,6 @@ pub struct Options {
     pub come_up: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop: Duration,
-}
-
-/// Why a mesh does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Ports that the mesh file declares are in use.
-    #[error("{}", lines(.0))]
-    Taken(Vec<ports::Taken>),
-    /// Programs that commands name are not there.
-    #[error("{}", missing(.0))]
-    Programs(Vec<(Name, program::NotFound)>),
-    /// A service's or gateway's name is too long for its instances to have one.
-    #[error("an instance has no name: {0}")]
-    Name(#[from] model::name::Error),
-    /// The mesh's folder cannot be used, most often because another process has it.
-    #[error("cannot use the folder {}: {error}; `--data` names another", folder.display())]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Tokens, ports.
-    #[error("cannot prepare the mesh: {0:#}")]
-    Prepare(anyhow::Error),
-    /// An instance did not come up.
-    #[error("`{instance}` did not come up: {why}{}", quoted(last_lines))]
-    Instance {
-        /// Which.
-        instance: Name,
-        /// How it failed.
-        why: String,
-        /// What it wrote last.
-        last_lines: Vec<String>,
-    },
 }
 
 /// How an instance stands.
@@ -154,12 +120,20 @@ impl Mesh {
         let mut waves = plan::waves(&options.config)?;
         move_gateways(&mut waves, &options.listen);
         let programs = find_programs(&waves, &options.folders)?;
+        // Before the ports: where the same mesh runs already it has them too, and that would be half of the story.
+        let folder =
+            Folder::take(&options.data).map_err(|error| Error::Folder { folder: options.data.clone(), error })?;
+        let left = leftover::end_of(folder.root());
+        if left > 0 {
+            tracing::warn!(
+                left,
+                "an earlier run in this folder was killed and left processes behind; they were killed"
+            );
+        }
         let taken = ports::check(&waves, options.port_flag.as_deref());
         if !taken.is_empty() {
             return Err(Error::Taken(taken));
         }
-        let folder =
-            Folder::take(&options.data).map_err(|error| Error::Folder { folder: options.data.clone(), error })?;
         let shared = Arc::new(Shared {
             secret: folder.make_secret().map_err(Error::Prepare)?,
             ports: Mutex::new(ports::assign(&waves).map_err(|error| Error::Prepare(error.into()))?),
@@ -183,7 +157,7 @@ impl Mesh {
     pub async fn start(&self) -> Result<(), Error> {
         for wave in &self.waves {
             wave.iter().for_each(Instance::launch);
-            let came_up = join_all(wave.iter().map(Instance::came_up)).await;
+            let came_up = join_all(wave.iter().map(|instance| instance.came_up(&self.shared))).await;
             came_up.into_iter().collect::<Result<Vec<()>, Error>>()?;
             self.learn();
             self.tell();
@@ -308,7 +282,7 @@ impl Instance {
         }
     }
 
-    async fn came_up(&self) -> Result<(), Error> {
+    async fn came_up(&self, shared: &Shared) -> Result<(), Error> {
         if !is_ours(&self.planned) {
             return Ok(());
         }
@@ -319,7 +293,18 @@ impl Instance {
             Ok(Standing { state: State::Failed { why }, .. }) => why.clone(),
             _ => "it was told to end".to_owned(),
         };
-        Err(Error::Instance { instance: self.planned.instance.clone(), why, last_lines: self.lines.last() })
+        let instance = self.planned.instance.clone();
+        Err(Error::Instance { instance, why, awaited: self.awaited(shared), last_lines: self.lines.last() })
+    }
+
+    /// What makes the instance ready, where it is an application's.
+    fn awaited(&self, shared: &Shared) -> Option<String> {
+        let Part::Service(service) = &self.planned.part else { return None };
+        let port = shared.lock_ports().get(&self.planned.instance).copied()?;
+        Some(match &service.health.path {
+            Some(path) => format!("a GET of http://127.0.0.1:{port}{path} must answer 2xx"),
+            None => format!("127.0.0.1:{port} must accept a connection"),
+        })
     }
 
     async fn stop(&self) {
@@ -437,24 +422,4 @@ fn find_programs(waves: &[Vec<Planned>], folders: &[PathBuf]) -> Result<BTreeMap
         }
     }
     if missing.is_empty() { Ok(programs) } else { Err(Error::Programs(missing)) }
-}
-
-fn lines(taken: &[ports::Taken]) -> String {
-    taken.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-fn missing(programs: &[(Name, program::NotFound)]) -> String {
-    let line = |(instance, error): &(Name, program::NotFound)| format!("`{instance}` cannot be started: {error}");
-    programs.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-fn quoted(last_lines: &[String]) -> String {
-    match last_lines.is_empty() {
-        true => "; it wrote nothing".to_owned(),
-        false => {
-            format!("; its last lines:\n{}", last_lines.iter().map(|line| format!("    {line}\n")).collect::<String>())
-                .trim_end()
-                .to_owned()
-        }
-    }
 }

@@ -9,12 +9,31 @@ use std::path::{Path, PathBuf};
 
 /// Nothing of this name can be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no program `{word}`{}", places(looked))]
-pub struct NotFound {
-    /// The word.
-    pub word: String,
-    /// Where it was looked for, PATH aside.
-    pub looked: Vec<PathBuf>,
+pub enum NotFound {
+    /// No folder has such a program.
+    #[error("there is no program `{word}`{}", places(looked))]
+    Nowhere {
+        /// The word.
+        word: String,
+        /// Where it was looked for, PATH aside.
+        looked: Vec<PathBuf>,
+    },
+    /// There is no file at that path.
+    #[error("there is no file {}, which `{word}` means", file.display())]
+    NoFile {
+        /// The word.
+        word: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// What is there is no program.
+    #[error("{}, which `{word}` means, is not a file that may be executed", file.display())]
+    NotExecutable {
+        /// The word.
+        word: String,
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 fn places(looked: &[PathBuf]) -> String {
@@ -27,15 +46,19 @@ fn places(looked: &[PathBuf]) -> String {
 
 /// Finds the file.
 pub(crate) fn find(word: &str, folders: &[PathBuf], path: Option<&OsStr>) -> Result<PathBuf, NotFound> {
-    let missing = |looked: &[PathBuf]| NotFound { word: word.to_owned(), looked: looked.to_vec() };
     if word.contains('/') {
         let base = folders.first().map_or(Path::new("."), PathBuf::as_path);
-        let file = base.join(word);
-        return if can_run(&file) { Ok(file) } else { Err(missing(&[])) };
+        let (word, file) = (word.to_owned(), base.join(word));
+        return match file.exists() {
+            _ if can_run(&file) => Ok(file),
+            true => Err(NotFound::NotExecutable { word, file }),
+            false => Err(NotFound::NoFile { word, file }),
+        };
     }
+    let nowhere = || NotFound::Nowhere { word: word.to_owned(), looked: folders.to_vec() };
     let installed = path.map(std::env::split_paths).into_iter().flatten();
     let places = folders.iter().cloned().chain(installed);
-    places.map(|folder| folder.join(word)).find(|file| can_run(file)).ok_or_else(|| missing(folders))
+    places.map(|folder| folder.join(word)).find(|file| can_run(file)).ok_or_else(nowhere)
 }
 
 fn can_run(file: &Path) -> bool {
@@ -64,6 +87,8 @@ mod tests {
         put(own.path(), "run", 0o755);
         assert_eq!(find("run", &folders, path).unwrap(), own.path().join("run"));
         assert_eq!(find("./run", &folders, None).unwrap(), own.path().join("./run"));
+        assert!(matches!(find("./shop", &folders, None), Err(NotFound::NotExecutable { .. })));
+        assert!(matches!(find("bin/shop", &folders, None), Err(NotFound::NoFile { .. })));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The commands that print something and end.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::process::meshwork;
+use crate::process::{self, meshwork};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -85,6 +87,31 @@ fn every_command_has_help_and_every_shell_completions() {
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(text(&meshwork(&["completions", shell]).stdout).contains("control-plane"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure_of_the_program() {
+    for command in [&["schema"][..], &["completions", "zsh"], &["check", "/dev/null", "--format", "json"]] {
+        let mut child = process::command(command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{command:?}");
+    }
+}
+
+#[test]
+fn a_role_says_at_once_that_its_roots_or_its_control_plane_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "good day").unwrap();
+    let file = file.to_str().unwrap();
+    let arguments =
+        ["gateway", "--gateway", "g", "--mesh", "m", "--instance", "g-0", "--token-file", file, "--data", "d"];
+    for (control, says) in [("nohost", "HOST:PORT"), ("127.0.0.1:1", "file holds no usable roots")] {
+        let output = meshwork(&[&arguments[..], &["--roots", file, "--control", control]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
     }
 }
 

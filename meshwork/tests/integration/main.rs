@@ -8,5 +8,7 @@
 mod application;
 mod command_line;
 mod demo;
+mod member;
+mod outside;
 mod process;
 mod up;

@@ -17,7 +17,8 @@ pub fn meshwork(arguments: &[&str]) -> Output {
     command(arguments).output().unwrap()
 }
 
-fn command(arguments: &[&str]) -> Command {
+/// `meshwork` with these arguments, not started.
+pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meshwork"));
     command.args(arguments).stdin(Stdio::null()).env_remove("NO_COLOR");
     command

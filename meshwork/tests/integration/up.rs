@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::application;
+use crate::outside::Outside;
 use crate::process::{Up, all_gone, eventually, family, gateway, get, instance, signal};
 
 /// `front` calls `back`; a gateway lets clients in to `front`.
@@ -53,6 +54,56 @@ fn what_ends_by_itself_is_started_again() {
 }
 
 #[test]
+fn a_second_run_does_not_send_requests_where_the_first_one_was() {
+    let folder = tempfile::tempdir().unwrap();
+    for run in 1..=2 {
+        let up = Up::start(folder.path(), &mesh(""));
+        up.wait_for("gateway-public", "ready");
+        // The first request counts: a client knows no better than that the gateway is ready.
+        let (status, _) = get(gateway(folder.path()), "/call/back").unwrap();
+        assert_eq!(status, "HTTP/1.1 200 OK", "run {run}");
+        up.signal("INT");
+        assert!(up.end().0.success());
+    }
+}
+
+#[test]
+fn a_gateway_that_starts_without_a_control_plane_works_on_what_it_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(""));
+    up.wait_for("gateway-public", "ready");
+    let pid = |name| u32::try_from(instance(folder.path(), name)["pid"].as_u64().unwrap()).unwrap();
+    // It takes connections and answers nothing, as a host behind a broken link.
+    signal(pid("control-plane"), "STOP");
+    signal(pid("gateway-public"), "KILL");
+    up.wait_for("gateway-public", "ready");
+    assert_eq!(get(gateway(folder.path()), "/call/back").unwrap().0, "HTTP/1.1 200 OK");
+    signal(pid("control-plane"), "CONT");
+    up.signal("INT");
+    assert!(up.end().0.success());
+}
+
+#[test]
+fn roots_beside_the_mesh_file_reach_the_gateway_that_needs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = Outside::start("tax.example.com");
+    std::fs::create_dir(folder.path().join("trusted")).unwrap();
+    std::fs::write(folder.path().join("trusted/tax.pem"), &outside.roots_pem).unwrap();
+    let text = format!(
+        "mesh: tests\n\
+         services:\n  \
+           tax: {{external: {{addresses: ['{}'], tls: {{name: tax.example.com, roots: trusted/tax.pem}}}}}}\n\
+         gateways:\n  \
+           public: {{listen: '127.0.0.1:0', backends: [{{service: tax}}]}}\n",
+        outside.address
+    );
+    let up = Up::start(folder.path(), &text);
+    up.wait_for("gateway-public", "ready");
+    let (status, body) = get(gateway(folder.path()), "/").unwrap();
+    assert_eq!((status.as_str(), body.as_str()), ("HTTP/1.1 200 OK", "from outside"));
+}
+
+#[test]
 fn an_application_that_does_not_come_up_is_named_with_its_last_lines() {
     let folder = tempfile::tempdir().unwrap();
     let up = Up::start(folder.path(), &mesh(", env: {FAIL: '1'}"));
@@ -62,6 +113,7 @@ fn an_application_that_does_not_come_up_is_named_with_its_last_lines() {
     assert_eq!(status.code(), Some(1));
     assert!(stderr.contains("`back-0` did not come up: it ended with exit code 3"), "{stderr}");
     assert!(stderr.contains("the cupboard is bare"), "{stderr}");
+    assert!(stderr.contains("/ must answer 2xx; the port is told in PORT"), "{stderr}");
     all_gone(&all);
 }
 
@@ -102,10 +154,13 @@ fn a_mesh_file_with_mistakes_starts_nothing() {
 fn two_meshes_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let first = Up::start(folder.path(), &mesh(""));
-    first.wait_for("control-plane", "ready");
-    let (status, stderr) = Up::start(folder.path(), &mesh("")).end();
+    first.wait_for("gateway-public", "ready");
+    let port = format!(", port: {}", gateway(folder.path()).port());
+    let (status, stderr) = Up::start(folder.path(), &mesh(&port)).end();
     assert_eq!(status.code(), Some(1));
-    assert!(stderr.contains("cannot use the folder") && stderr.contains("--data"), "{stderr}");
+    // It is the other run that is in the way, whatever ports it has.
+    let holder = format!("is in use by process {}", first.pid());
+    assert!(stderr.contains(&holder) && stderr.contains("--data") && !stderr.contains("services.back"), "{stderr}");
 }
 
 #[test]
@@ -117,6 +172,19 @@ fn up_that_is_killed_leaves_no_process_behind() {
     up.signal("KILL");
     let (status, _) = up.end();
     assert!(!status.success());
+    all_gone(&all);
+}
+
+#[test]
+fn what_a_killed_run_left_behind_ends_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start(folder.path(), &mesh(", env: {CHILD: '1'}"));
+    up.wait_for("gateway-public", "ready");
+    let all = family(up.pid());
+    up.signal("KILL");
+    assert!(!up.end().0.success());
+    let next = Up::start(folder.path(), &mesh(""));
+    next.wait_for("control-plane", "ready");
     all_gone(&all);
 }
 

@@ -15,6 +15,7 @@ mod service;
 mod traffic;
 
 use super::document;
+use super::enclosed::Enclosures;
 use super::finding::{Finding, Findings, Mistake, Place, Source, code};
 use super::{Config, Route};
 use crate::name::Name;
@@ -45,6 +46,14 @@ pub fn check(file: &str, text: &str) -> Result<Checked, Vec<Finding>> {
 /// # Errors
 /// As [`check`], in the order of the files.
 pub fn check_all(sources: &[Source<'_>]) -> Result<Checked, Vec<Finding>> {
+    check_enclosed(sources, &Enclosures::default())
+}
+
+/// [`check_all`] of a mesh that encloses certificates: `enclosures` says what each of [`enclosed`](super::enclosed()) turned out to be.
+///
+/// # Errors
+/// As [`check_all`], and for each enclosed thing that cannot be used or was not looked at.
+pub fn check_enclosed(sources: &[Source<'_>], enclosures: &Enclosures) -> Result<Checked, Vec<Finding>> {
     let mut findings = Findings::new(sources);
     if sources.len() > FILES_MAX {
         let message = format!("the mesh has {} files; at most {FILES_MAX} are read", sources.len());
@@ -58,7 +67,7 @@ pub fn check_all(sources: &[Source<'_>]) -> Result<Checked, Vec<Finding>> {
         return Err(findings.finish());
     }
     let mesh = merge::merge(&documents, &mut findings);
-    let mut desk = Desk::new(mesh, findings);
+    let mut desk = Desk::new(mesh, findings, enclosures);
     let config = prove(&mut desk);
     let failed = desk.findings.has_error();
     let found = desk.findings.finish();

@@ -227,6 +227,8 @@ pub mod code {
     pub const UNKNOWN_NAME: &str = "unknown-name";
     /// A subset that its service does not have.
     pub const UNKNOWN_SUBSET: &str = "unknown-subset";
+    /// A file that the mesh file names, or a PEM in it, that cannot be used.
+    pub const ENCLOSURE: &str = "enclosure";
     /// A name that two things have.
     pub const NAME_TAKEN: &str = "name-taken";
     /// A port or an address that two things listen on.

@@ -6,14 +6,11 @@ use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Uri};
-use model::config::{BROKER, SIDECAR};
-use model::name::{Name, nearest};
+use model::config::SIDECAR;
 use policy::host::Authority;
-use policy::path;
-use policy::route;
+use policy::{authorize, path, route};
 
 use crate::edge::{Arrival, Direction};
-use crate::plane::Plane;
 use crate::refusal::{Reason, Refusal};
 use crate::table::{Service, Table};
 
@@ -36,7 +33,7 @@ pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<M
             if authority.host == SIDECAR {
                 return Ok(Matched::Sidecar);
             }
-            service(&arrival.plane, table, &authority.host)?
+            service(table, &authority.host)?
         }
     };
     let index = match &service.rules[..] {
@@ -57,27 +54,21 @@ fn values<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a [u
 }
 
 /// The service that the host names, if this subject may name it.
-pub(super) fn service(plane: &Plane, table: &Table, host: &str) -> Result<Arc<Service>, Box<Refusal>> {
+pub(super) fn service(table: &Table, host: &str) -> Result<Arc<Service>, Box<Refusal>> {
     if let Some(service) = table.services.get(host) {
         return Ok(service.clone());
     }
-    // A declared service that is not in the snapshot is one that the graph does not give to this subject.
-    if let Some(name) = table.snapshot.declared.get(host) {
-        return Err(no_edge(plane, name));
-    }
-    if host == BROKER {
-        let refusal = Refusal::new(Reason::NoMessages(plane.subject.clone()));
-        return Err(Box::new(Refusal { service: Some(BROKER.to_owned()), ..*refusal }));
-    }
-    let known = table.snapshot.declared.iter().map(Name::as_str).chain([BROKER, SIDECAR]);
-    let near = nearest(host, known).into_iter().map(str::to_owned).collect();
-    let refusal = Refusal::new(Reason::Undeclared(host.to_owned()));
-    Err(Box::new(Refusal { service: Some(host.to_owned()), near, ..*refusal }))
+    Err(may_not_call(table, host))
 }
 
-pub(super) fn no_edge(plane: &Plane, to: &Name) -> Box<Refusal> {
-    let refusal = Refusal::new(Reason::NoEdge { from: plane.subject.clone(), to: to.clone() });
-    Box::new(Refusal { service: Some(to.to_string()), ..*refusal })
+/// Why this subject may not name a service: there is none of that name, or the declared graph has no edge to it.
+pub(super) fn may_not_call(table: &Table, name: &str) -> Box<Refusal> {
+    let Err(refusal) = authorize::call(&table.snapshot, name) else { return Reason::NotReady.into() };
+    let near = match &refusal {
+        authorize::Refusal::NoSuchService { near, .. } => near.clone(),
+        _ => Vec::new(),
+    };
+    Box::new(Refusal { service: Some(name.to_owned()), near, ..*Refusal::new(Reason::MayNotCall(refusal)) })
 }
 
 fn let_through(table: &Table, head: &Parts) -> Result<Arc<Service>, Box<Refusal>> {

@@ -115,7 +115,7 @@ pub(super) fn connect(
     let target = head.uri.authority().ok_or(Reason::NoHost)?.to_string();
     let authority = Authority::parse(&target).map_err(Reason::Host)?;
     if authority.host != model::config::SIDECAR {
-        matching::service(&arrival.plane, table, &authority.host)?;
+        matching::service(table, &authority.host)?;
     }
     let upgrade = head.extensions.remove::<OnUpgrade>().ok_or(Reason::Tunnel("the connection cannot carry one"))?;
     let control = arrival.enter().ok_or(Reason::Tunnel("this door holds as many connections as it may"))?;

@@ -26,9 +26,9 @@ async fn each_reason_has_its_status_its_error_and_its_words() {
     ];
     let orders = mesh.caller("orders", services).await;
     for (host, target, status, error, words) in [
-        ("catalogue", "/", 404, "destination_not_found", "no service \"catalogue\""),
-        ("secret", "/", 403, "http_request_denied", "service/orders does not declare that it calls secret"),
-        ("broker", "/", 403, "http_request_denied", "service/orders declares nothing that it sends or receives"),
+        ("catalogue", "/", 404, "destination_not_found", "no service is named \"catalogue\"; did you mean catalog?"),
+        ("secret", "/", 403, "http_request_denied", "add \"secret\" to services.orders.calls"),
+        ("broker", "/", 403, "http_request_denied", "services.orders.publishes or services.orders.consumes"),
         ("empty", "/", 503, "destination_unavailable", "empty has no live instance"),
         ("dead", "/", 502, "connection_refused", "no connection to dead"),
         ("a..b", "/", 400, "http_request_error", "empty label"),
@@ -131,7 +131,7 @@ async fn a_grpc_client_gets_a_status_with_details() {
     let orders = mesh.caller("orders", vec![("dead", dead)]).await;
     let mut client = Client::http2(orders.outbound()).await;
     for (host, code, words) in
-        [("catalogue", "5", "no%20service"), ("secret", "7", "does not declare"), ("dead", "14", "no connection")]
+        [("catalogue", "5", "no%20service"), ("secret", "7", "has no edge to secret"), ("dead", "14", "no connection")]
     {
         let request =
             Request::post(format!("http://{host}/shop.Catalog/Get")).header("content-type", "application/grpc");

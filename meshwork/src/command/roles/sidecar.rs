@@ -21,8 +21,9 @@ Example:
     --application-port 8102 --health-path /healthz -- shop orders
 
 The application is told its port in PORT and its sidecar in MESHWORK_PROXY and HTTP_PROXY. It is started only when the sidecar can
-carry its traffic. On SIGTERM the sidecar takes no new requests, ends the application, and goes when both are done; its exit code
-is the application's.";
+carry its traffic. On SIGTERM the sidecar takes no new requests, ends the application, and goes when both are done.
+
+Exit code: the application's (128 and the signal's number when a signal ended it), or 2 when the sidecar cannot start.";
 
 /// Run the sidecar of one instance of a service, and its application
 #[derive(Debug, clap::Args)]

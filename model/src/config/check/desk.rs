@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::merge::Mesh;
-use crate::config::document::scalar::{Kind, NameText, Scalar};
+use crate::config::document::scalar::{Enclosure, Kind, NameText, Scalar};
 use crate::config::document::{Entries, Located, Service};
+use crate::config::enclosed::{Enclosed, Enclosures};
 use crate::config::finding::{Findings, Mistake, Place, code};
 use crate::config::{BROKER, SIDECAR};
 use crate::name::{self, Name};
@@ -18,15 +19,16 @@ pub(super) struct Desk<'d, 'a> {
     pub(super) lost_destination: bool,
     /// What each queue and topic is.
     destinations: BTreeMap<&'d str, &'static str>,
+    enclosures: &'d Enclosures,
 }
 
 impl<'d, 'a> Desk<'d, 'a> {
-    pub(super) fn new(mesh: Mesh<'d>, findings: Findings<'a>) -> Self {
+    pub(super) fn new(mesh: Mesh<'d>, findings: Findings<'a>, enclosures: &'d Enclosures) -> Self {
         let services = mesh.services.iter().map(|(name, service)| (name.text(), *service)).collect();
         let queues = mesh.queues.iter().map(|(name, _)| (name.text(), "queue"));
         let topics = mesh.topics.iter().map(|(name, _)| (name.text(), "topic"));
         let destinations = topics.chain(queues).collect();
-        Self { lost_destination: mesh.lost_services, mesh, findings, services, destinations }
+        Self { lost_destination: mesh.lost_services, mesh, findings, services, destinations, enclosures }
     }
 
     pub(super) fn mesh_name(&mut self) -> Option<Name> {
@@ -65,6 +67,19 @@ impl<'d, 'a> Desk<'d, 'a> {
         default: N,
     ) -> N {
         scalar.and_then(|scalar| self.read(scalar)).and_then(|number| N::try_from(number).ok()).unwrap_or(default)
+    }
+
+    /// The content of what is enclosed.
+    pub(super) fn enclosed(&mut self, scalar: &Scalar<Enclosure>) -> Option<String> {
+        let text = self.read(scalar)?;
+        match self.enclosures.get(&Enclosed { source: scalar.at.file as usize, text }) {
+            Ok(content) => Some(content),
+            Err(why) => {
+                let mistake = Mistake::new(code::ENCLOSURE, why).expected(Enclosure::expected());
+                self.error(scalar.at, mistake);
+                None
+            }
+        }
     }
 
     pub(super) fn missing(&mut self, at: Place, what: &str, expected: &str) {

@@ -89,7 +89,7 @@ fn external(desk: &mut Desk<'_, '_>, located: &Located<document::External>) -> E
     }
     let tls = written.tls.as_ref().and_then(|located| {
         let tls = located.value.as_ref()?;
-        let roots = tls.roots.as_ref().and_then(|roots| desk.read(roots));
+        let roots = tls.roots.as_ref().and_then(|roots| desk.enclosed(roots));
         match &tls.name {
             Some(name) => Some(ExternalTls { name: desk.read(name)?, roots }),
             None => {

@@ -20,7 +20,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 pub use address::{Address, Host, Listen};
 pub use command::Command;
 pub use quantity::{Flag, Percent, Size, Time, Whole};
-pub use text::{AnyText, EnvName, EnvValue, HeaderName, HeaderValue, Method, NameText, PathText};
+pub use text::{AnyText, Enclosure, EnvName, EnvValue, HeaderName, HeaderValue, Method, NameText, PathText};
 pub use word::{RetryCondition, Word, Words};
 
 use super::located::next_place;

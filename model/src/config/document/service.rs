@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::messaging::Consumption;
 use super::scalar::{
-    Address, AnyText, Command, EnvName, EnvValue, Host, NameText, PathText, Scalar, Size, Time, Whole, Word,
+    Address, Command, Enclosure, EnvName, EnvValue, Host, NameText, PathText, Scalar, Size, Time, Whole, Word,
 };
 use super::{Entries, Located};
 use crate::config::Protocol;
@@ -111,6 +111,6 @@ pub struct ExternalTls {
     /// The server name to ask for and to verify.
     #[schemars(required)]
     pub name: Option<Scalar<Host>>,
-    /// A file of trusted roots in PEM. Default: the machine's.
-    pub roots: Option<Scalar<AnyText>>,
+    /// Trusted roots: a file of them in PEM, from the mesh file's folder, or the PEM itself. Default: the machine's.
+    pub roots: Option<Scalar<Enclosure>>,
 }

@@ -9,6 +9,9 @@ use crate::name::{self, Name};
 /// Longest text that is not a name, in bytes: a path, a header's value, a variable, a command.
 pub const TEXT_BYTES_MAX: usize = 8 << 10;
 
+/// Longest PEM that stands in the mesh file itself, in bytes: some ten certificates.
+const ENCLOSURE_BYTES_MAX: usize = 32 << 10;
+
 /// A DNS label.
 #[derive(Debug)]
 pub struct NameText;
@@ -59,6 +62,35 @@ impl Kind for AnyText {
             return Err(Mistake::new(code::MALFORMED, "the text is empty"));
         }
         Ok(text.to_owned())
+    }
+}
+
+/// The path of a file, or in its place what would stand in it.
+#[derive(Debug)]
+pub struct Enclosure;
+
+impl Kind for Enclosure {
+    type Value = String;
+
+    fn expected() -> String {
+        "the path of a PEM file from the mesh file's folder, or the PEM itself".to_owned()
+    }
+
+    fn schema() -> Schema {
+        json_schema!({"type": "string", "minLength": 1})
+    }
+
+    fn read(written: &Written) -> Result<String, Mistake> {
+        let text = written.as_text()?;
+        match text.len() {
+            0 => Err(Mistake::new(code::MALFORMED, "the text is empty")),
+            1..=ENCLOSURE_BYTES_MAX => Ok(text.to_owned()),
+            long => {
+                let message =
+                    format!("this text has {long} bytes; at most {ENCLOSURE_BYTES_MAX} stand here, and more in a file");
+                Err(Mistake::new(code::OUT_OF_RANGE, message))
+            }
+        }
     }
 }
 

@@ -1,0 +1,138 @@
+//! Which snapshot a role works on when it starts with one that it has kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::client::Health;
+use control::{ControlPlane, token};
+use local::Local;
+use meshwork::role::member::{self, Member};
+use meshwork::role::{Ground, Threads};
+use model::identity::Subject;
+use model::name::Name;
+use model::snapshot::Snapshot;
+use runtime::drain::{self, Drain};
+use runtime::metrics::Metrics;
+use storage::disk::memory::MemoryDisk;
+use tokio::sync::{mpsc, watch};
+
+use crate::process::BOUND;
+
+/// The revision of the kept snapshot; no control plane of a test comes to it.
+const KEPT: u64 = 99;
+const MESH: &str = "mesh: m\nservices: {a: {}}\ngateways: {g: {listen: 127.0.0.1:0, backends: [{service: a}]}}\n";
+
+/// A machine with a control plane and the folder of one gateway.
+struct Machine {
+    disk: Arc<MemoryDisk>,
+    secret: token::Secret,
+    drain: Drain,
+}
+
+impl Machine {
+    async fn control_plane(&self) -> ControlPlane {
+        let options = control::Options {
+            config: model::config::check("mesh.yaml", MESH).unwrap().config,
+            disk: self.disk.clone(),
+            dir: PathBuf::from("/control"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: None,
+            token_secret: self.secret.clone(),
+            certificate_life: Duration::from_secs(3_600),
+            metrics: Metrics::default(),
+            drain: self.drain.clone(),
+        };
+        ControlPlane::start(options).await.unwrap()
+    }
+
+    fn keep_a_snapshot(&self) {
+        let snapshot = Snapshot {
+            revision: KEPT,
+            version: 7,
+            mesh: Name::new("m").unwrap(),
+            subject: "gateway/g".parse().unwrap(),
+            services: BTreeMap::new(),
+            declared: BTreeSet::new(),
+            inbound: None,
+            gateway: None,
+            broker: None,
+        };
+        let local = Local::open(self.disk.clone(), &PathBuf::from("/gateway")).unwrap();
+        local.keep_snapshot(&snapshot).unwrap();
+    }
+
+    /// A gateway that enrols at `plane`, looks for it at `control` from then on, and takes up what `takes` says. The receiver has
+    /// the revisions that it was to take up.
+    async fn gateway(
+        &self,
+        plane: &ControlPlane,
+        control: Option<String>,
+        takes: fn(u64) -> Result<(), String>,
+    ) -> mpsc::UnboundedReceiver<u64> {
+        let (subject, instance): (Subject, _) = ("gateway/g".parse().unwrap(), Name::new("g-0").unwrap());
+        let options = |control: String| member::Options {
+            mesh: Name::new("m").unwrap(),
+            subject: subject.clone(),
+            instance: instance.clone(),
+            subset: None,
+            advertise: None,
+            control,
+            roots_pem: plane.roots_pem().to_owned(),
+            token: token::mint(&self.secret, &subject, &instance, runtime::clock::wall_s() + 60),
+            data: PathBuf::from("/gateway"),
+            ready_file: None,
+            access_log: false,
+        };
+        let ground = Ground { disk: self.disk.clone(), threads: Threads::Inline };
+        let join = async |control| Member::join(options(control), &ground, &self.drain, &self.drain).await.unwrap();
+        let mut member = join(plane.address().to_string()).await;
+        if let Some(control) = control {
+            // It takes up the identity that it has got by now.
+            member = join(control).await;
+        }
+        let (health, healthy) = watch::channel(Health { healthy: true, draining: false });
+        let (seen, revisions) = mpsc::unbounded_channel();
+        member.follow(None, healthy, &self.drain, move |snapshot| {
+            let (_, outcome) = (seen.send(snapshot.revision), takes(snapshot.revision));
+            let _alive = &health;
+            async move { outcome }
+        });
+        revisions
+    }
+}
+
+/// The first `count` revisions that a gateway which kept one takes up or rejects.
+async fn revisions(away: bool, takes: fn(u64) -> Result<(), String>, count: usize) -> Vec<u64> {
+    let (ending, drain) = drain::channel();
+    let machine = Machine { disk: Arc::default(), secret: token::Secret::generate().unwrap(), drain };
+    machine.keep_a_snapshot();
+    let plane = machine.control_plane().await;
+    // Port 1 of loopback: nobody listens there.
+    let mut revisions = machine.gateway(&plane, away.then(|| "127.0.0.1:1".to_owned()), takes).await;
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        seen.push(tokio::time::timeout(BOUND, revisions.recv()).await.expect("a snapshot").unwrap());
+    }
+    ending.drain(BOUND).await.unwrap();
+    assert!(revisions.try_recv().is_err(), "more than {seen:?}");
+    seen
+}
+
+#[tokio::test]
+async fn what_was_kept_is_not_used_where_the_control_plane_is_there() {
+    assert_eq!(revisions(false, |_| Ok(()), 1).await, [1]);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_used_at_once_where_it_is_not() {
+    assert_eq!(revisions(true, |_| Ok(()), 1).await, [KEPT]);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_used_where_the_live_one_is_no_good() {
+    let takes = |revision| if revision == KEPT { Ok(()) } else { Err("no room for it".to_owned()) };
+    assert_eq!(revisions(false, takes, 2).await, [1, KEPT]);
+}
