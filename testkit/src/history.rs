@@ -40,6 +40,33 @@ pub enum Event {
         /// Where it stands.
         position: u64,
     },
+    /// The client's request, or an application's, was carried out; each has an id of its own and is not idempotent.
+    Executed {
+        /// Which.
+        request: String,
+    },
+    /// An application was answered by its sidecar in another's stead.
+    Refused {
+        /// What it had asked for.
+        what: String,
+        /// With which status.
+        status: u16,
+        /// Whether it says who refused and why.
+        explained: bool,
+    },
+    /// An application has asked twice for what the first of two routes does, and between for what the second does. Each answer
+    /// tells the revision by which it was routed.
+    Probed {
+        /// By the first route, by the second, and by the first again.
+        revisions: [String; 3],
+    },
+    /// A role has ended by itself.
+    Ended {
+        /// On which host.
+        host: &'static str,
+        /// Why.
+        why: String,
+    },
     /// A consumer was handed a message.
     Delivered {
         /// By whom.

@@ -8,6 +8,7 @@ pub mod app;
 pub mod check;
 pub mod history;
 pub mod mesh;
+pub mod packing;
 pub mod plan;
 mod randomness;
 pub mod run;

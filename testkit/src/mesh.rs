@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use control::authority::Authority;
@@ -11,13 +11,14 @@ use meshwork::role::{self, Ground, Threads, member};
 use model::config::{Config, Health};
 use model::identity::Subject;
 use model::name::Name;
-use runtime::drain;
+use runtime::drain::{self, Drain};
 use storage::disk::Disk;
 use storage::disk::memory::MemoryDisk;
 
 use crate::app;
-use crate::history::History;
-use crate::shop::{self, APPLICATION_PORT, OUTBOUND_PORT, QUEUE_CONSUMER, TOPIC_CONSUMER};
+use crate::history::{Event, History};
+use crate::packing;
+use crate::shop::{self, APPLICATION_PORT, OUTBOUND_PORT, PULL_CONSUMER, QUEUE_CONSUMER, TOPIC_CONSUMER};
 
 /// Where the control plane listens.
 const CONTROL_PORT: u16 = 15_010;
@@ -27,6 +28,8 @@ const INBOUND_PORT: u16 = 15_008;
 pub const GATEWAY_PORT: u16 = 8_080;
 /// Certificates are renewed within a run.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(20);
+/// From a role's end to its next start.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// Tokens hold for the whole run.
 const TOKEN_EXPIRES_S: u64 = 3_600;
 /// Every role's own folder on its host's disk.
@@ -34,7 +37,9 @@ const FOLDER: &str = "/data";
 
 /// What all hosts know before the run.
 pub struct World {
-    config: Config,
+    /// The revision with which the control plane starts next.
+    config: Arc<Mutex<Config>>,
+    mesh: Name,
     secret: token::Secret,
     roots_pem: String,
     /// Each host has a disk of its own that outlives its crashes.
@@ -48,17 +53,24 @@ impl World {
     /// # Errors
     /// When the mesh file of the runs is not good.
     pub fn prepare(hosts: &[&'static str], history: History) -> anyhow::Result<Self> {
-        let config = model::config::check::check("sim.yaml", shop::MESH)
-            .map_err(|findings| anyhow::anyhow!("the simulation's own mesh file: {findings:?}"))?
-            .config;
+        let config = shop::revision(1)?;
         let disks: Vec<_> = hosts.iter().map(|host| (*host, MemoryDisk::default())).collect();
         let secret = token::Secret::generate()?;
-        let mut world = Self { config, secret, roots_pem: String::new(), disks, history };
+        let mesh = config.mesh.clone();
+        let config = Arc::new(Mutex::new(config));
+        let mut world = Self { config, mesh, secret, roots_pem: String::new(), disks, history };
         let disk = world.disk("control");
         let folder = Path::new(FOLDER);
         disk.create_dir_all(folder)?;
-        world.roots_pem = Authority::load_or_create(&disk, folder, &world.config.mesh)?.roots_pem().to_owned();
+        world.roots_pem = Authority::load_or_create(&disk, folder, &world.mesh)?.roots_pem().to_owned();
         Ok(world)
+    }
+
+    /// The control plane's next start brings the second revision.
+    pub fn revise(&self) {
+        if let Ok(config) = shop::revision(2) {
+            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        }
     }
 
     /// A host's disk.
@@ -81,6 +93,7 @@ impl World {
             ("stock-1", "stock"),
             ("shipping-0", QUEUE_CONSUMER),
             ("notifications-0", TOPIC_CONSUMER),
+            ("packing-0", PULL_CONSUMER),
         ] {
             self.service(sim, host, service)?;
         }
@@ -90,10 +103,12 @@ impl World {
     fn control(&self, sim: &mut turmoil::Sim<'_>) -> anyhow::Result<()> {
         let ground = self.ground("control");
         let (config, secret, instance) = (self.config.clone(), self.secret.clone(), Name::new("control-plane")?);
+        let history = self.history.clone();
         sim.host("control", move || {
-            let ground = ground.clone();
-            let options = role::control_plane::Options {
-                config: config.clone(),
+            let (ground, history) = (ground.clone(), history.clone());
+            let (config, secret, instance) = (config.clone(), secret.clone(), instance.clone());
+            let options = move || role::control_plane::Options {
+                config: config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 instance: instance.clone(),
                 listen: any(CONTROL_PORT),
                 admin: None,
@@ -102,7 +117,10 @@ impl World {
                 data: PathBuf::from(FOLDER),
                 ready_file: None,
             };
-            async move { for_ever(|stop| role::control_plane::run(options, ground, stop)).await }
+            async move {
+                let run = async |stop| role::control_plane::run(options(), ground.clone(), stop).await;
+                for_ever("control", history, run).await
+            }
         });
         Ok(())
     }
@@ -110,14 +128,19 @@ impl World {
     fn broker(&self, sim: &mut turmoil::Sim<'_>) -> anyhow::Result<()> {
         let ground = self.ground("broker");
         let member = self.member(sim, "broker", Subject::Broker)?;
+        let history = self.history.clone();
         sim.host("broker", move || {
-            let ground = ground.clone();
-            let options = role::broker::Options {
+            let (ground, history) = (ground.clone(), history.clone());
+            let member = member.clone();
+            let options = move || role::broker::Options {
                 member: member.clone(),
                 inbound: any(INBOUND_PORT),
                 outbound: loopback(OUTBOUND_PORT),
             };
-            async move { for_ever(|stop| role::broker::run(options, ground, stop)).await }
+            async move {
+                let run = async |stop| role::broker::run(options(), ground.clone(), stop).await;
+                for_ever("broker", history, run).await
+            }
         });
         Ok(())
     }
@@ -125,11 +148,19 @@ impl World {
     fn gateway(&self, sim: &mut turmoil::Sim<'_>) -> anyhow::Result<()> {
         let ground = self.ground("gateway");
         let member = self.member(sim, "gateway", Subject::Gateway(Name::new("public")?))?;
+        let history = self.history.clone();
         sim.host("gateway", move || {
-            let ground = ground.clone();
-            let options =
-                role::gateway::Options { member: member.clone(), listen: None, outbound: loopback(OUTBOUND_PORT) };
-            async move { for_ever(|stop| role::gateway::run(options, ground, stop)).await }
+            let (ground, history) = (ground.clone(), history.clone());
+            let member = member.clone();
+            let options = move || role::gateway::Options {
+                member: member.clone(),
+                listen: None,
+                outbound: loopback(OUTBOUND_PORT),
+            };
+            async move {
+                let run = async |stop| role::gateway::run(options(), ground.clone(), stop).await;
+                for_ever("gateway", history, run).await
+            }
         });
         Ok(())
     }
@@ -139,8 +170,8 @@ impl World {
         let member = self.member(sim, host, Subject::Service(Name::new(service)?))?;
         let history = self.history.clone();
         sim.host(host, move || {
-            let (ground, history) = (ground.clone(), history.clone());
-            let options = role::sidecar::Options {
+            let (ground, history, member) = (ground.clone(), history.clone(), member.clone());
+            let options = move || role::sidecar::Options {
                 member: member.clone(),
                 outbound: loopback(OUTBOUND_PORT),
                 inbound: any(INBOUND_PORT),
@@ -149,8 +180,9 @@ impl World {
                 command: None,
             };
             async move {
-                tokio::spawn(application(service, history));
-                for_ever(|stop| async { role::sidecar::run(options, ground, stop).await.map(drop) }).await
+                tokio::spawn(application(host, service, history.clone()));
+                let run = async |stop| role::sidecar::run(options(), ground.clone(), stop).await.map(drop);
+                for_ever(host, history, run).await
             }
         });
         Ok(())
@@ -164,10 +196,10 @@ impl World {
         let instance = Name::new(host)?;
         let token = token::mint(&self.secret, &subject, &instance, TOKEN_EXPIRES_S);
         Ok(member::Options {
-            mesh: self.config.mesh.clone(),
+            mesh: self.mesh.clone(),
             subject,
             instance,
-            subset: None,
+            subset: shop::subset(host).map(Name::new).transpose()?,
             advertise: Some(SocketAddr::new(sim.lookup(host), INBOUND_PORT)),
             control: format!("control:{CONTROL_PORT}"),
             roots_pem: self.roots_pem.clone(),
@@ -179,11 +211,14 @@ impl World {
     }
 }
 
-async fn application(service: &'static str, history: History) {
+async fn application(host: &'static str, service: &'static str, history: History) {
     let served = match service {
-        "stock" => app::serve(APPLICATION_PORT, shop::stock).await,
+        "stock" => app::serve(APPLICATION_PORT, move |request| shop::stock(host, history.clone(), request)).await,
         "orders" => app::serve(APPLICATION_PORT, move |request| shop::orders(history.clone(), request)).await,
         consumer => {
+            if consumer == PULL_CONSUMER {
+                tokio::spawn(packing::pack(history.clone()));
+            }
             app::serve(APPLICATION_PORT, move |request| shop::consumer(consumer, history.clone(), request)).await
         }
     };
@@ -192,13 +227,20 @@ async fn application(service: &'static str, history: History) {
     }
 }
 
-/// Roles end only by a crash of their host.
-async fn for_ever<F>(run: impl FnOnce(drain::Drain) -> F) -> turmoil::Result
-where
-    F: Future<Output = anyhow::Result<()>>,
-{
-    let (_never, stop) = drain::channel();
-    run(stop).await.map_err(|error| format!("{error:#}").into())
+/// A role ends by a crash of its host, or when its disk fails it; then it is started again, as who runs processes does.
+async fn for_ever(
+    host: &'static str,
+    history: History,
+    run: impl AsyncFn(Drain) -> anyhow::Result<()>,
+) -> turmoil::Result {
+    loop {
+        let (_never, stop) = drain::channel();
+        let ended = run(stop).await;
+        let why = ended.map_or_else(|error| format!("{error:#}"), |()| "without an error".to_owned());
+        tracing::warn!(host, why, "a role ended");
+        history.record(Event::Ended { host, why });
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
 }
 
 fn any(port: u16) -> SocketAddr {

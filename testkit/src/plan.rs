@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// The hosts that faults may hit. The client is the world outside and stays.
-pub const HOSTS: [&str; 8] =
-    ["control", "broker", "gateway", "orders-0", "stock-0", "stock-1", "shipping-0", "notifications-0"];
+pub const HOSTS: [&str; 9] =
+    ["control", "broker", "gateway", "orders-0", "stock-0", "stock-1", "shipping-0", "notifications-0", "packing-0"];
 
 /// Keys, each with its own sequence of orders.
 pub const KEYS: u32 = 4;
@@ -14,13 +14,15 @@ pub const KEYS: u32 = 4;
 /// Faults begin when the mesh carries traffic and have all ended by the end of this window.
 const FAULTS_FROM: Duration = Duration::from_secs(3);
 const FAULTS_WINDOW: Duration = Duration::from_secs(9);
-const FAULTS_MAX: u32 = 6;
+const FAULTS_MAX: u32 = 8;
 /// A run without faults is not over at once.
 const PLACING_MIN: Duration = Duration::from_secs(6);
 /// Orders are placed for this much longer than the last fault lasts.
 const PLACING_AFTER: Duration = Duration::from_secs(1);
 /// The longest that one fault lasts.
 const FAULT_MAX: Duration = Duration::from_secs(4);
+/// A disk fails within this many more operations of its kind.
+const OPERATIONS_MAX: u64 = 30;
 
 /// What one run does.
 #[derive(Debug, Clone, Serialize)]
@@ -52,8 +54,41 @@ pub enum Kind {
     Crash(&'static str),
     /// Nothing passes between the two hosts.
     Partition(&'static str, &'static str),
+    /// Nothing passes from the one host to the other; the other direction works.
+    OneWay(&'static str, &'static str),
+    /// What is sent between the two hosts arrives only at the end, all at once.
+    Hold(&'static str, &'static str),
+    /// The same between the host and everybody else: to them it has paused, while its own time goes on.
+    Stall(&'static str),
     /// Everything between the two hosts takes this much longer.
     Slow(&'static str, &'static str, Duration),
+    /// After so many more operations of the kind the host's disk fails at every one; at the end the host crashes, and starts on a good disk.
+    Disk(&'static str, Operation, u64),
+    /// The control plane crashes, and starts with the mesh file's second revision.
+    Revise,
+}
+
+/// What a disk fails at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Writing.
+    Write,
+    /// Syncing.
+    Sync,
+    /// Taking room.
+    Allocate,
+}
+
+impl Kind {
+    /// The host that is stopped by it.
+    fn stops(&self) -> Option<&'static str> {
+        match self {
+            Self::Crash(host) | Self::Disk(host, ..) => Some(host),
+            Self::Revise => Some("control"),
+            Self::Partition(..) | Self::OneWay(..) | Self::Hold(..) | Self::Stall(_) | Self::Slow(..) => None,
+        }
+    }
 }
 
 impl Plan {
@@ -79,20 +114,33 @@ fn draw_fault(random: &mut fastrand::Rng) -> Fault {
     let ends = begins + Duration::from_millis(random.u64(100..millis(FAULT_MAX)));
     let one = HOSTS[random.usize(0..HOSTS.len())];
     let other = HOSTS[random.usize(0..HOSTS.len())];
-    let kind = match random.u32(0..10) {
+    let kind = match random.u32(0..20) {
+        0..6 => Kind::Crash(one),
+        6..8 => draw_disk_fault(random),
+        8..10 => Kind::Revise,
+        10 => Kind::Stall(one),
         _ if one == other => Kind::Crash(one),
-        0..5 => Kind::Crash(one),
-        5..8 => Kind::Partition(one, other),
+        11..14 => Kind::Partition(one, other),
+        14..16 => Kind::OneWay(one, other),
+        16 => Kind::Hold(one, other),
         _ => Kind::Slow(one, other, Duration::from_millis(random.u64(20..600))),
     };
     Fault { begins, ends, kind }
 }
 
-/// A host that is down cannot crash: of two crashes of one host that overlap, the later is left out.
+/// Half of them hit the broker: its disk is the one that holds what was acknowledged.
+fn draw_disk_fault(random: &mut fastrand::Rng) -> Kind {
+    let host = if random.bool() { "broker" } else { HOSTS[random.usize(0..HOSTS.len())] };
+    let operation = [Operation::Write, Operation::Sync, Operation::Allocate][random.usize(0..3)];
+    Kind::Disk(host, operation, random.u64(0..OPERATIONS_MAX))
+}
+
+/// A host that is down cannot be stopped: of two faults that stop one host and overlap, the later is left out.
 fn without_overlapping_crashes(faults: Vec<Fault>) -> Vec<Fault> {
     let mut kept: Vec<Fault> = Vec::with_capacity(faults.len());
     for fault in faults {
-        let overlaps = kept.iter().any(|k| k.kind == fault.kind && k.ends >= fault.begins);
+        let stops = fault.kind.stops();
+        let overlaps = stops.is_some() && kept.iter().any(|k| k.kind.stops() == stops && k.ends >= fault.begins);
         if !overlaps {
             kept.push(fault);
         }
@@ -113,8 +161,9 @@ mod tests {
             assert!(plan.faults.iter().all(|f| f.ends < plan.placing_until));
             assert!(plan.placing_until <= FAULTS_FROM + FAULTS_WINDOW + FAULT_MAX + PLACING_AFTER);
         }
-        let kinds: std::collections::BTreeSet<_> =
-            (0..200).flat_map(|s| Plan::draw(s).faults).map(|f| format!("{:?}", f.kind)[..4].to_owned()).collect();
-        assert_eq!(kinds.len(), 3, "crashes, partitions and slowness all come: {kinds:?}");
+        let faults = (0..200).flat_map(|seed| Plan::draw(seed).faults);
+        let kinds: std::collections::BTreeSet<String> =
+            faults.map(|f| format!("{:?}", f.kind).chars().take_while(|c| c.is_alphanumeric()).collect()).collect();
+        assert_eq!(kinds.len(), 8, "every kind of fault comes: {kinds:?}");
     }
 }

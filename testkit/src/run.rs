@@ -1,11 +1,13 @@
 //! One run: a seed in, an outcome out.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde::Serialize;
+use storage::disk::memory;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -13,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::check;
 use crate::history::{Event, History};
 use crate::mesh::{GATEWAY_PORT, World};
-use crate::plan::{Fault, HOSTS, Kind, Plan};
+use crate::plan::{self, Fault, HOSTS, Kind, Plan};
 use crate::shop;
 use crate::trace::{NETWORK, Trace};
 
@@ -107,13 +109,14 @@ fn drive(sim: &mut turmoil::Sim<'_>, plan: &Plan, world: &World, seed: u64) -> O
     loop {
         let now = sim.elapsed();
         for (index, fault) in plan.faults.iter().enumerate() {
+            let seed = seed.wrapping_add(index as u64);
             if !begun[index] && now >= fault.begins {
                 begun[index] = true;
-                begin(sim, &fault.kind, world, seed.wrapping_add(index as u64));
+                begin(sim, &fault.kind, world, seed);
             }
             if !ended[index] && now >= fault.ends {
                 ended[index] = true;
-                end(sim, &fault.kind);
+                end(sim, &fault.kind, world, seed);
             }
         }
         match sim.step() {
@@ -126,20 +129,51 @@ fn drive(sim: &mut turmoil::Sim<'_>, plan: &Plan, world: &World, seed: u64) -> O
 
 fn begin(sim: &mut turmoil::Sim<'_>, kind: &Kind, world: &World, seed: u64) {
     match kind {
-        Kind::Crash(host) => {
-            sim.crash(*host);
-            world.disk(host).crash(seed);
-        }
+        Kind::Crash(host) => crash(sim, host, world, seed),
         Kind::Partition(a, b) => sim.partition(*a, *b),
+        Kind::OneWay(from, to) => sim.partition_oneway(*from, *to),
+        Kind::Hold(a, b) => sim.hold(*a, *b),
+        Kind::Stall(host) => others(host).for_each(|other| sim.hold(*host, other)),
         Kind::Slow(a, b, latency) => sim.set_link_latency(*a, *b, *latency),
+        Kind::Disk(host, operation, after) => world.disk(host).fail(disk(*operation), *after, ErrorKind::Other, true),
+        Kind::Revise => {
+            crash(sim, "control", world, seed);
+            world.revise();
+        }
     }
 }
 
-fn end(sim: &mut turmoil::Sim<'_>, kind: &Kind) {
+fn end(sim: &mut turmoil::Sim<'_>, kind: &Kind, world: &World, seed: u64) {
     match kind {
         Kind::Crash(host) => sim.bounce(*host),
         Kind::Partition(a, b) => sim.repair(*a, *b),
+        Kind::OneWay(from, to) => sim.repair_oneway(*from, *to),
+        Kind::Hold(a, b) => sim.release(*a, *b),
+        Kind::Stall(host) => others(host).for_each(|other| sim.release(*host, other)),
         Kind::Slow(a, b, _) => sim.set_link_latency(*a, *b, Duration::from_millis(1)),
+        Kind::Disk(host, ..) => {
+            crash(sim, host, world, seed);
+            world.disk(host).heal();
+            sim.bounce(*host);
+        }
+        Kind::Revise => sim.bounce("control"),
+    }
+}
+
+fn crash(sim: &mut turmoil::Sim<'_>, host: &str, world: &World, seed: u64) {
+    sim.crash(host);
+    world.disk(host).crash(seed);
+}
+
+fn others(host: &str) -> impl Iterator<Item = &'static str> {
+    HOSTS.into_iter().filter(move |other| *other != host)
+}
+
+const fn disk(operation: plan::Operation) -> memory::Operation {
+    match operation {
+        plan::Operation::Write => memory::Operation::Write,
+        plan::Operation::Sync => memory::Operation::Sync,
+        plan::Operation::Allocate => memory::Operation::Allocate,
     }
 }
 
@@ -166,6 +200,7 @@ fn outcome(
         })
         .collect();
     let mut violations = check::violations(&entries);
+    violations.extend(check::no_role_ends(&entries, plan));
     violations.extend(failure);
     if count(|event| matches!(event, Event::Answered { status: 201, .. })) == 0 {
         violations.push("no order was accepted".to_owned());

@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod bounded;
 mod check;
 mod generate;
 mod simulate;

@@ -1,15 +1,21 @@
 //! `cargo xtask sim`: seeds of the simulation, side by side, each in a process of its own and run twice.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+
+use crate::bounded;
+
+/// How long one run of a seed may take; it takes a quarter of a second.
+const SEED_BOUND: Duration = Duration::from_secs(180);
 
 /// Which seeds are run, and how it is told.
 #[derive(Args)]
@@ -94,11 +100,30 @@ fn run_twice(binary: &Path, seed: u64) -> anyhow::Result<Outcome> {
 }
 
 fn run_once(binary: &Path, seed: u64) -> anyhow::Result<Outcome> {
-    let output = Command::new(binary).arg(seed.to_string()).stdin(Stdio::null()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let mut command = Command::new(binary);
+    command.arg(seed.to_string()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let (stdout, stderr) = (read(child.stdout.take()), read(child.stderr.take()));
+    let in_time = bounded::wait(&mut child, SEED_BOUND)?.is_some();
+    if !in_time {
+        child.kill()?;
+        child.wait()?;
+    }
+    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    ensure!(in_time, "it did not end in {}s; it said: {}", SEED_BOUND.as_secs(), last_lines(&stderr));
+    let text = String::from_utf8_lossy(&stdout);
     let line = text.lines().next_back().filter(|line| line.starts_with('{'));
-    let line = line.with_context(|| format!("no outcome; it said: {}", last_lines(&output.stderr)))?;
+    let line = line.with_context(|| format!("no outcome; it said: {}", last_lines(&stderr)))?;
     serde_json::from_str(line).context("the outcome does not parse")
+}
+
+fn read(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What it has said so far is what counts.
+        let _ = from.map(|mut from| from.read_to_end(&mut bytes));
+        bytes
+    })
 }
 
 fn last_lines(stderr: &[u8]) -> String {

@@ -17,27 +17,26 @@ async fn an_instance_is_an_endpoint_while_it_lives() {
     let payments = running.enrolled("service/payments").await;
     let mut steady = Role::start(running.control(), payments.clone(), "payments-0", 9_002);
     steady.applied().await;
-    let second = orders.applied().await;
-    assert_eq!(endpoints(&second, "payments"), ["payments-0"]);
+    let second = orders.told_of("payments", &["payments-0"]).await;
     assert!(second.version > first.version);
 
     // One that crashes stays for as long as three heartbeats may be missing.
     let settings = payments.current().client(&Subject::ControlPlane, Alpn::Http2).unwrap();
     let crashing = Bare::open(&running, settings, hello("payments-1", 9_003)).await.unwrap();
     crashing.beat(true).await;
-    assert_eq!(endpoints(&orders.applied().await, "payments"), ["payments-0", "payments-1"]);
+    orders.told_of("payments", &["payments-0", "payments-1"]).await;
     drop(crashing);
-    assert_eq!(endpoints(&orders.applied().await, "payments"), ["payments-0"]);
+    orders.told_of("payments", &["payments-0"]).await;
 
     // One that is sick is out at once, and back at once.
     steady.health.send_replace(Health { healthy: false, draining: false });
-    assert!(endpoints(&orders.applied().await, "payments").is_empty());
+    orders.told_of("payments", &[]).await;
     steady.health.send_replace(Health { healthy: true, draining: false });
-    assert_eq!(endpoints(&orders.applied().await, "payments"), ["payments-0"]);
+    orders.told_of("payments", &["payments-0"]).await;
 
     // One that ends says so.
     steady.stop().await;
-    assert!(endpoints(&orders.applied().await, "payments").is_empty());
+    orders.told_of("payments", &[]).await;
     until("the registry forgets it", || running.plane.registry().len() == 1).await;
     orders.stop().await;
     running.stop().await;

@@ -32,8 +32,8 @@ services:
   payments: {command: shop payments}
 ";
 
-/// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a condition may take to come true on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn config(text: &str) -> Config {
     match model::config::check::check("mesh.yaml", text) {
@@ -93,7 +93,7 @@ impl Machine {
 
     pub async fn start(&mut self, mesh: &str) -> Running {
         let (signal, drain) = drain::channel();
-        let options = Options {
+        let options = || Options {
             config: config(mesh),
             disk: self.disk.clone(),
             dir: PathBuf::from("/control"),
@@ -104,7 +104,18 @@ impl Machine {
             metrics: Metrics::default(),
             drain: drain.clone(),
         };
-        let plane = ControlPlane::start(options).await.unwrap();
+        // It listens again where it listened before; another test may have a connection from that very port for a moment.
+        let start = async {
+            loop {
+                match ControlPlane::start(options()).await {
+                    Err(error) if format!("{error:?}").contains("AddrInUse") => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    started => return started.unwrap(),
+                }
+            }
+        };
+        let plane = soon("a free port", start).await;
         self.listen = plane.address();
         Running { plane, secret: self.secret.clone(), signal, drain }
     }
@@ -127,7 +138,9 @@ impl Running {
 
     pub async fn enrolled(&self, subject: &str) -> Identity {
         let (control, token) = (self.control(), self.token(subject));
-        Identity::new(client::enrol(&control, self.plane.roots_pem(), &token, &id(subject)).await.unwrap()).unwrap()
+        let subject = id(subject);
+        let enrolling = client::enrol(&control, self.plane.roots_pem(), &token, &subject);
+        Identity::new(soon("a certificate", enrolling).await.unwrap()).unwrap()
     }
 
     /// Whether the registry tells others of `instance`.
@@ -162,6 +175,19 @@ impl Role {
         let offer = soon("a snapshot", self.session.next()).await.unwrap();
         offer.answer.send(Ok(())).unwrap();
         offer.snapshot
+    }
+
+    /// Takes up snapshots until one has these instances of `service`.
+    pub async fn told_of(&mut self, service: &str, expected: &[&str]) -> model::snapshot::Snapshot {
+        let telling = async {
+            loop {
+                let snapshot = self.applied().await;
+                if endpoints(&snapshot, service) == expected {
+                    return snapshot;
+                }
+            }
+        };
+        soon(&format!("{service} at {expected:?}"), telling).await
     }
 
     /// Ends it as a role ends that was asked to.

@@ -10,7 +10,7 @@ use control::token;
 use runtime::clock;
 use runtime::identity::Request;
 
-use crate::fixture::{MESH, Machine, Role, channel, id, name, until};
+use crate::fixture::{MESH, Machine, Role, channel, id, name, soon, until};
 
 #[tokio::test]
 async fn only_a_token_of_this_mesh_opens_the_door() {
@@ -27,7 +27,9 @@ async fn only_a_token_of_this_mesh_opens_the_door() {
         (running.token("service/orderz"), "service/orderz", "declares no service/orderz"),
         (running.token("control-plane"), "control-plane", "declares no control-plane"),
     ] {
-        let error = client::enrol(&control, roots_pem, &token, &id(subject)).await.unwrap_err();
+        let id = id(subject);
+        let enrolling = client::enrol(&control, roots_pem, &token, &id);
+        let error = soon("a refusal", enrolling).await.unwrap_err();
         assert!(matches!(error, Error::Refused(_)) && error.to_string().contains(why), "{error}");
     }
     running.stop().await;
@@ -69,7 +71,7 @@ async fn a_token_is_good_for_a_second_enrolment_and_a_certificate_for_its_own_re
 #[tokio::test]
 async fn certificates_are_renewed_on_both_sides_before_they_end() {
     let mut machine = Machine::new();
-    machine.life = Duration::from_secs(2);
+    machine.life = Duration::from_secs(6);
     let running = machine.start(MESH).await;
     let orders = running.enrolled("service/orders").await;
     let kept = Arc::new(Mutex::new(Vec::new()));
@@ -92,7 +94,7 @@ async fn certificates_are_renewed_on_both_sides_before_they_end() {
 #[tokio::test]
 async fn a_certificate_that_ended_while_the_control_plane_was_away_is_replaced_by_token() {
     let mut machine = Machine::new();
-    machine.life = Duration::from_secs(1);
+    machine.life = Duration::from_secs(3);
     let running = machine.start(MESH).await;
     let (orders, token) = (running.enrolled("service/orders").await, running.token("service/orders"));
     let control = running.control();

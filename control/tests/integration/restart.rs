@@ -3,7 +3,7 @@
 use model::identity::Subject;
 use runtime::tls::Alpn;
 
-use crate::fixture::{Bare, MESH, Machine, Role, config, endpoints, hello, until};
+use crate::fixture::{Bare, MESH, Machine, Role, config, endpoints, hello, soon, until};
 
 #[tokio::test]
 async fn revisions_and_the_root_are_kept() {
@@ -56,7 +56,7 @@ async fn a_running_role_is_not_told_of_an_emptied_registry() {
             }
         }
     };
-    let after = next.await;
+    let after = soon("a snapshot", next).await;
     assert_eq!(endpoints(&after, "payments"), ["payments-0"]);
     assert!(after.version > before.version);
     caller.stop().await;

@@ -3,10 +3,14 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{all_gone, eventually, family, gateway, get, meshwork, signal};
+use crate::process::{BOUND, all_gone, eventually, family, gateway, get, meshwork, output, signal};
+
+/// How long the whole demo may take; alone on two cores it takes half a minute.
+const DEMO_BOUND: Duration = Duration::from_secs(300);
 
 /// The program; the shop is built beside it by the program itself, where it is not there yet.
 fn demo(arguments: &[&str]) -> Command {
@@ -31,7 +35,7 @@ fn every_accepted_order_is_shipped_and_notified_through_three_faults() {
     let data = folder.path().to_str().unwrap();
     let arguments =
         ["--orders", "40", "--rate", "10", "--port", "0", "--seed", "7", "--format", "json", "--data", data];
-    let output = demo(&arguments).output().unwrap();
+    let output = output(demo(&arguments).spawn().unwrap(), DEMO_BOUND);
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -65,7 +69,7 @@ fn a_signal_in_the_middle_ends_it_with_no_process_left() {
     // Itself, the control plane, the broker, the gateway, ten sidecars and their applications.
     assert!(all.len() >= 24, "{all:?}");
     signal(child.id(), "INT");
-    let output = child.wait_with_output().unwrap();
+    let output = output(child, BOUND);
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     all_gone(&all);
 }

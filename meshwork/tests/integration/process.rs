@@ -1,6 +1,6 @@
 //! Processes of the tests: `meshwork` with its output, what it has started, and waits with a bound.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -11,10 +11,39 @@ use serde_json::Value;
 
 /// How long anything may take; a loaded machine is slow.
 pub const BOUND: Duration = Duration::from_secs(90);
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// `meshwork` with these arguments, to its end.
 pub fn meshwork(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
+    output(command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap(), BOUND)
+}
+
+/// What a process has written when it ends; it is killed at the bound.
+pub fn output(mut child: Child, bound: Duration) -> Output {
+    let (stdout, stderr) = (text(child.stdout.take()), text(child.stderr.take()));
+    let end = Instant::now() + bound;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() >= end {
+            let _ = child.kill();
+            let _ = child.wait();
+            let told = String::from_utf8_lossy(&stderr.join().unwrap()).into_owned();
+            panic!("it did not end in {bound:?}: {told}");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    };
+    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn text(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 /// `meshwork` with these arguments, not started.
@@ -86,7 +115,7 @@ impl Up {
                 break status;
             }
             assert!(Instant::now() < end, "`up` did not end");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK_EVERY);
         };
         (status, self.stderr.take().unwrap().join().unwrap())
     }
@@ -143,7 +172,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 

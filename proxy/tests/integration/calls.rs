@@ -8,7 +8,7 @@ use proxy::Target;
 use runtime::http::{BoxFuture, Handler, Peer, boxed, empty, full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::kit::{App, Client, Mesh, Node, endpoint, external, get, header, in_mesh, name};
+use crate::kit::{App, Client, Mesh, Node, endpoint, external, get, header, in_mesh, name, soon};
 
 /// `orders` calls `catalog`, whose application is `app`.
 async fn two(app: &App) -> (Node, Node) {
@@ -169,9 +169,9 @@ async fn a_client_that_leaves_cancels_the_call_behind_it() {
             if http2 { Client::http2(orders.outbound()).await } else { Client::http1(orders.outbound()).await };
         let request = Request::get("http://catalog/").header("host", "catalog").body(empty()).unwrap();
         let call = tokio::spawn(async move { client.try_send(request).await });
-        begun.recv().await.unwrap();
+        soon("the request", begun.recv()).await.unwrap();
         call.abort();
-        tokio::time::timeout(std::time::Duration::from_secs(5), told.recv()).await.expect("cancelled").unwrap();
+        soon("that it is cancelled", told.recv()).await.unwrap();
     }
 }
 

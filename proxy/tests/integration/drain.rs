@@ -1,14 +1,12 @@
 //! Stopping: what is in progress is finished, what is new is not begun, and the order is the role's.
 
-use std::time::Duration;
-
 use http::Request;
 use model::config::Protocol;
 use proxy::Target;
 use runtime::http::{empty, full};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::kit::{App, Client, Mesh, endpoint, get, header, in_mesh};
+use crate::kit::{App, Client, Mesh, PATIENCE, endpoint, get, header, in_mesh, soon};
 
 /// Lets every other task have its turn; whether a port is still listened on cannot be asked, since another test may have got it.
 async fn turn() {
@@ -38,7 +36,7 @@ async fn inbound_finishes_what_is_in_progress_and_outbound_goes_on() {
 
     let address = orders.outbound();
     let call = tokio::spawn(async move { get(address, "catalog", "/").await });
-    entered.recv().await.unwrap();
+    soon("the request", entered.recv()).await.unwrap();
     let stopping = tokio::spawn(async move {
         catalog.plane.stop_inbound().await;
         catalog
@@ -46,11 +44,11 @@ async fn inbound_finishes_what_is_in_progress_and_outbound_goes_on() {
     turn().await;
     leave.add_permits(1);
     assert_eq!(call.await.unwrap().body(), "done", "what was in progress is finished");
-    tokio::time::timeout(Duration::from_secs(5), stopping).await.expect("no connection is left").unwrap();
+    soon("that no connection is left", stopping).await.unwrap();
 
     assert_eq!(get(orders.outbound(), "sidecar", "/healthz").await.body(), "ok\n");
     orders.plane.stop_outbound().await;
-    orders.signal.take().unwrap().drain(Duration::from_secs(5)).await.unwrap();
+    orders.signal.take().unwrap().drain(PATIENCE).await.unwrap();
 }
 
 #[tokio::test]
@@ -68,7 +66,7 @@ async fn an_idle_client_gets_one_more_answer_that_tells_it_to_go() {
     turn().await;
     let answer = idle.send(request()).await;
     assert_eq!((header(&answer, "connection"), &answer.body()[..]), ("close", &b"x"[..]));
-    stopping.await.unwrap();
+    soon("the end", stopping).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,6 +95,6 @@ async fn an_http2_client_is_told_to_go() {
     let mut http2 = Client::http2(orders.outbound()).await;
     let request = || Request::get("http://catalog/").body(empty()).unwrap();
     assert_eq!(http2.send(request()).await.body(), "x");
-    orders.signal.take().unwrap().drain(Duration::from_secs(5)).await.unwrap();
+    orders.signal.take().unwrap().drain(PATIENCE).await.unwrap();
     assert!(http2.try_send(request()).await.is_err());
 }

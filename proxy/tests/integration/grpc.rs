@@ -16,7 +16,10 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::kit::{App, Mesh, Node, endpoint, in_mesh};
+use crate::kit::{App, Mesh, Node, endpoint, in_mesh, soon};
+
+/// Of calls that are to reach the application and then to run out of time.
+const DEADLINE: Duration = Duration::from_millis(1_500);
 
 type Codec = ProstCodec<String, String>;
 type Words = Pin<Box<dyn Stream<Item = Result<String, Status>> + Send>>;
@@ -184,12 +187,19 @@ impl Setting {
         client
     }
 
+    /// Makes the connections, so that what comes next needs none of its time for them.
+    async fn warm(&mut self) {
+        self.unary("you", None).await.unwrap();
+        while self.timeouts.try_recv().is_ok() {}
+    }
+
     async fn unary(&self, word: &str, timeout: Option<Duration>) -> Result<tonic::Response<String>, Status> {
         let mut request = Request::new(word.to_owned());
         if let Some(timeout) = timeout {
             request.set_timeout(timeout);
         }
-        self.client().await.unary(request, path("Unary"), Codec::default()).await
+        let answer = async { self.client().await.unary(request, path("Unary"), Codec::default()).await };
+        soon("an answer", answer).await
     }
 }
 
@@ -261,28 +271,30 @@ async fn leaving_a_stream_cancels_it_at_the_application() {
     let mut stream = answer.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().as_deref(), Some("again"));
     drop(stream);
-    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+    soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_deadline_travels_and_ends_the_call_on_every_hop() {
     let mut setting = Setting::new().await;
-    let status = setting.unary("never", Some(Duration::from_millis(300))).await.unwrap_err();
+    setting.warm().await;
+    let status = setting.unary("never", Some(DEADLINE)).await.unwrap_err();
     // Whoever notices first says it: the client's library calls it cancelled, the sidecar by its name.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
-    let timeout = setting.timeouts.recv().await.unwrap().unwrap();
+    let timeout = soon("the call", setting.timeouts.recv()).await.unwrap().unwrap();
     let left = policy::deadline::parse_grpc_timeout(timeout.as_bytes()).unwrap();
-    assert!(left <= Duration::from_millis(300) && left > Duration::from_millis(1), "{timeout}");
-    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+    assert!(left <= DEADLINE && left > Duration::from_millis(1), "{timeout}");
+    soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_deadline_cuts_a_stream_off_where_it_is() {
     let mut setting = Setting::new().await;
+    setting.warm().await;
     let request = http::Request::post("http://inventory/greeter/ServerStream")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("grpc-timeout", "700m");
+        .header("grpc-timeout", format!("{}m", DEADLINE.as_millis()));
     // One message, the string "one" as `google.protobuf.StringValue`.
     let message = [&[0, 0, 0, 0, 5, 0x0a, 3][..], b"one"].concat();
     let mut client = crate::kit::Client::http2(setting.orders.outbound()).await;
@@ -290,19 +302,20 @@ async fn a_deadline_cuts_a_stream_off_where_it_is() {
     let whole = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
     assert_eq!(whole.trailers().unwrap()["grpc-status"], "4");
     assert_eq!(whole.to_bytes().len(), 10, "the one message came before");
-    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+    soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_route_s_bound_is_a_deadline_too() {
     let mut setting = Setting::new().await;
-    setting.orders.part("inventory").routes[0].timeouts.request = Some(Duration::from_millis(100));
+    setting.warm().await;
+    setting.orders.part("inventory").routes[0].timeouts.request = Some(DEADLINE);
     setting.orders.apply();
     let status = setting.unary("never", None).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    assert!(status.message().contains("100ms"), "{status:?}");
-    assert!(setting.timeouts.recv().await.unwrap().is_some());
-    tokio::time::timeout(Duration::from_secs(5), setting.cancelled.recv()).await.expect("cancelled").unwrap();
+    assert!(status.message().contains("1500ms"), "{status:?}");
+    assert!(soon("the call", setting.timeouts.recv()).await.unwrap().is_some());
+    soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
 }
 
 #[tokio::test]

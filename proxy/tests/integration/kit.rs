@@ -12,12 +12,20 @@ pub use mesh::{Mesh, Node, endpoint, external, in_mesh, name};
 
 use std::time::Duration;
 
-/// Waits until something holds; a test that waits longer than ten seconds has failed.
+/// How long anything may take on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `future`, and not for ever.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("it never came: {what}"))
+}
+
+/// Waits until something holds, at most [`PATIENCE`].
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap_or_else(|_| panic!("never came: {what}"));
+    soon(what, waiting).await;
 }

@@ -6,7 +6,7 @@ use proxy::Target;
 use runtime::http::{empty, full};
 use serde_json::{Value, json};
 
-use crate::kit::{App, Client, Mesh, endpoint, get, header, in_mesh};
+use crate::kit::{App, Client, Mesh, endpoint, get, header, in_mesh, soon};
 
 fn problem(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap()
@@ -115,7 +115,7 @@ async fn more_at_a_time_than_the_bulkhead_holds_is_503() {
         let address = orders.outbound();
         async move { get(address, "catalog", "/").await }
     });
-    entered.recv().await.unwrap();
+    soon("the request", entered.recv()).await.unwrap();
     let second = get(orders.outbound(), "catalog", "/").await;
     assert_eq!((second.status(), header(&second, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
     assert!(header(&second, "proxy-status").contains("connection_limit_reached"));

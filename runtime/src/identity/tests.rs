@@ -62,7 +62,7 @@ async fn shake_hands(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Re
         stream.flush().await
     };
     let both = async { tokio::join!(serve, call) };
-    let (served, called) = tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+    let (served, called) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
     match (served, called) {
         (Ok(peer), Ok(())) => Ok(peer),
         (served, called) => Err([served.err(), called.err()].into_iter().flatten().map(|e| format!("{e}; ")).collect()),

@@ -1,12 +1,21 @@
 //! One service alone: how it starts and how it ends.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use http::{Method, StatusCode};
 use tempfile::TempDir;
+use tokio::process::Command;
 
+use crate::PATIENCE;
 use crate::client;
 use crate::process::{Process, program};
+
+/// How a program ends that does not come up, and what it says of it.
+async fn refuses(mut program: Command) -> (ExitStatus, String) {
+    let output = tokio::time::timeout(PATIENCE, program.stderr(Stdio::piped()).output()).await;
+    let output = output.expect("it ends").unwrap();
+    (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+}
 
 #[tokio::test]
 async fn says_what_is_missing() {
@@ -19,9 +28,8 @@ async fn says_what_is_missing() {
         ("payments", &[("PORT", "0"), ("VERSION", "v9")][..], "VERSION is `v9`"),
         ("payments", &[("PORT", "0"), ("SHOP_DATA", file.to_str().unwrap())][..], "charges.jsonl"),
     ] {
-        let output = program(service, environment).stderr(Stdio::piped()).output().await.unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains(said), "{service}: {error}");
+        let (status, error) = refuses(program(service, environment)).await;
+        assert!(!status.success() && error.contains(said), "{service}: {error}");
     }
 }
 
@@ -30,9 +38,8 @@ async fn a_port_in_use_is_named() {
     let data = TempDir::new().unwrap();
     let first = Process::start("catalog", "127.0.0.1:1", data.path()).await;
     let port = first.address.port().to_string();
-    let output = program("catalog", &[("PORT", &port)]).stderr(Stdio::piped()).output().await.unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains(&format!("127.0.0.1:{port} (PORT)")), "{error}");
+    let (status, error) = refuses(program("catalog", &[("PORT", &port)])).await;
+    assert!(!status.success() && error.contains(&format!("127.0.0.1:{port} (PORT)")), "{error}");
 }
 
 #[tokio::test]

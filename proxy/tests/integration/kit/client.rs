@@ -11,6 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use runtime::http::{Body, empty};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::soon;
+
 /// One connection to a data plane.
 pub enum Client {
     Http1(http1::SendRequest<Body>),
@@ -44,8 +46,11 @@ impl Client {
 
     /// Sends and reads the whole answer.
     pub async fn send(&mut self, request: Request<Body>) -> Response<Bytes> {
-        let (head, body) = self.try_send(request).await.unwrap().into_parts();
-        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+        soon("an answer", async {
+            let (head, body) = self.try_send(request).await.unwrap().into_parts();
+            Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+        })
+        .await
     }
 }
 
@@ -65,6 +70,6 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     // A reset after the answer is a close too.
-    let _ = stream.read_to_end(&mut answer).await;
+    let _ = soon("the end of the connection", stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
