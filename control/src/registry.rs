@@ -18,6 +18,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long the registry may be incomplete after a start; longer than a role's longest wait between two attempts to connect.
 pub const REFILL: Duration = Duration::from_secs(5);
+/// As many instances that fall silent together say that it is the control plane which is cut off, and not they that are gone.
+const ALONE_MIN: usize = 2;
 /// Instances of one subject.
 pub const INSTANCES_MAX: usize = 1_024;
 
@@ -26,6 +28,8 @@ pub const INSTANCES_MAX: usize = 1_024;
 pub struct Registry {
     instances: BTreeMap<Subject, BTreeMap<Name, Instance>>,
     streams: u64,
+    /// Nobody is heard any more: nobody is taken out for it.
+    cut_off: bool,
 }
 
 /// What an instance says of itself when its stream begins.
@@ -121,8 +125,16 @@ impl Registry {
         }
     }
 
-    /// Takes out who has been silent for too long. Answers as [`Registry::heartbeat`].
+    /// Takes out who has been silent for too long, unless everybody is. Answers as [`Registry::heartbeat`].
     pub fn expire(&mut self, at: Duration) -> bool {
+        if self.hears_nobody(at) {
+            self.cut_off = true;
+            return false;
+        }
+        if std::mem::take(&mut self.cut_off) {
+            // The first ones are back. The others have as long as after a pause of the control plane's own.
+            self.forgive(at);
+        }
         let mut changed = false;
         for instances in self.instances.values_mut() {
             instances.retain(|_, instance| {
@@ -136,6 +148,15 @@ impl Registry {
         }
         self.instances.retain(|_, instances| !instances.is_empty());
         changed
+    }
+
+    /// Roles work on what they know while the control plane is out of reach; whoever comes back first must not be told that all
+    /// the others are gone.
+    fn hears_nobody(&self, at: Duration) -> bool {
+        let mut counted = self.instances.values().flat_map(BTreeMap::values).filter(|instance| !instance.silent);
+        let silent = |instance: &Instance| at.saturating_sub(instance.seen) > SILENCE_MAX;
+        let known = counted.clone().count();
+        known >= ALONE_MIN && counted.all(silent)
     }
 
     /// The control plane itself did not run until `at`: nobody is blamed for that time, silence counts from now.
@@ -272,7 +293,7 @@ mod tests {
 
     #[test]
     fn who_lives() {
-        let stories: [Story; 9] = [
+        let stories: [Story; 10] = [
             (
                 "a hello is no health",
                 vec![(0, Begin("a"), ""), (1, Beat("a"), "a"), (2, Sick("a"), ""), (3, Beat("a"), "a")],
@@ -285,6 +306,7 @@ mod tests {
                     (0, Begin("a"), ""),
                     (0, Beat("a"), "a"),
                     (0, Begin("b"), "a"),
+                    (20, Beat("b"), "ab"),
                     (31, Beat("b"), "b"),
                     (40, Beat("a"), "ab"),
                 ],
@@ -319,8 +341,24 @@ mod tests {
                     (0, Begin("a"), ""),
                     (0, Beat("a"), "a"),
                     (0, Begin("b"), "a"),
+                    (20, Sick("b"), "a"),
                     (40, Begin("a"), ""),
                     (41, Beat("a"), "a"),
+                ],
+            ),
+            (
+                "who hears nobody is alone",
+                vec![
+                    (0, Begin("a"), ""),
+                    (0, Beat("a"), "a"),
+                    (0, Begin("b"), "a"),
+                    (0, Beat("b"), "ab"),
+                    (90, Look, "ab"),
+                    (100, Beat("a"), "ab"),
+                    (101, Look, "ab"),
+                    (130, Beat("a"), "ab"),
+                    (131, Look, "ab"),
+                    (132, Look, "a"),
                 ],
             ),
             (
