@@ -38,6 +38,10 @@ pub(crate) enum Reason {
     Connect,
     #[error("the protocol {0:?} is not known here; websocket is")]
     Protocol(String),
+    #[error("the sidecar itself answers GET, and nothing else")]
+    OwnMethod,
+    #[error("the sidecar itself answers at /healthz, /metrics and /v1/status, and nowhere else")]
+    OwnPath,
     #[error("the request names no host")]
     NoHost,
     #[error("the request names two hosts")]
@@ -133,6 +137,8 @@ impl Reason {
             Self::Connect => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "no-connect", "No CONNECT here"),
             Self::Protocol(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-protocol", "Unknown protocol"),
             Self::NoHost | Self::TwoHosts | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
+            Self::OwnMethod => wire(S::METHOD_NOT_ALLOWED, REQUEST, 12, "own-method", "Only GET here"),
+            Self::OwnPath => wire(S::NOT_FOUND, REQUEST, 12, "own-path", "Nothing here"),
             Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
             Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),
             Self::ClientGone => wire(S::BAD_REQUEST, REQUEST, 1, "client-gone", "Request broken off"),

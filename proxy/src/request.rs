@@ -99,7 +99,7 @@ async fn pass(
     let upgrade = headers::arrive(head, &arrival, record.is_grpc)?;
     // Attempt.
     let (service, route) = match matched {
-        Matched::Sidecar => return Ok(crate::status::answer(&arrival.plane, head)),
+        Matched::Sidecar => return crate::status::answer(&arrival.plane, head),
         Matched::Service(service, route) => (service, route),
     };
     record.meters = Some(service.routes[route].meters.clone());

@@ -8,22 +8,23 @@ use serde_json::{Value, json};
 
 use crate::body::Answered;
 use crate::plane::Plane;
+use crate::refusal::{Reason, Refusal};
 use crate::table::{Endpoint, Service};
 
 /// Answers a request to the sidecar itself.
-pub(crate) fn answer(plane: &Plane, head: &Parts) -> Response<Answered> {
+pub(crate) fn answer(plane: &Plane, head: &Parts) -> Result<Response<Answered>, Box<Refusal>> {
     if !matches!(head.method, Method::GET | Method::HEAD) {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is known here\n".to_owned());
+        return Err(Reason::OwnMethod.into());
     }
-    match head.uri.path() {
+    Ok(match head.uri.path() {
         "/healthz" => match failure(plane) {
             None => plain(StatusCode::OK, "text/plain", "ok\n".to_owned()),
             Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("{why}\n")),
         },
         "/metrics" => plain(StatusCode::OK, runtime::metrics::CONTENT_TYPE, plane.metrics.encode()),
         "/v1/status" => plain(StatusCode::OK, "application/json", status(plane).to_string()),
-        _ => plain(StatusCode::NOT_FOUND, "text/plain", "there is /healthz, /metrics and /v1/status\n".to_owned()),
-    }
+        _ => return Err(Reason::OwnPath.into()),
+    })
 }
 
 fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response<Answered> {

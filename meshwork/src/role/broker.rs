@@ -106,7 +106,7 @@ async fn start_plane(
         gateway: None,
         drain: drain.clone(),
     });
-    plane.await.context("the broker's data plane could not start")
+    plane.await.map_err(super::remedied).context("the broker's data plane could not start")
 }
 
 /// Whole or not at all: what the data plane rejects, the broker is never told.

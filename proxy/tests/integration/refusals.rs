@@ -31,6 +31,7 @@ async fn each_reason_has_its_status_its_error_and_its_words() {
         ("broker", "/", 403, "http_request_denied", "services.orders.publishes or services.orders.consumes"),
         ("empty", "/", 503, "destination_unavailable", "empty has no live instance"),
         ("dead", "/", 502, "connection_refused", "no connection to dead"),
+        ("sidecar", "/v2", 404, "http_request_error", "/healthz, /metrics and /v1/status"),
         ("a..b", "/", 400, "http_request_error", "empty label"),
         ("catalog", "/%0a", 400, "http_request_error", "0x0a"),
     ] {
