@@ -152,6 +152,30 @@ async fn the_log_does_not_grow_for_ever_and_keeps_what_is_of_use() {
     }
 }
 
+/// Compaction was tried once for each last segment, and a full disk gives no other: all was acknowledged and nothing ever went.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stays_full_is_worked_off() {
+    let fixture = Fixture::start(part()).await;
+    // Room for two segments and no third.
+    fixture.disk.bound(5 << 19);
+    let data = format!("\"{}\"", "x".repeat(30_000));
+    let mut id = 0;
+    for round in 0..3 {
+        let before = id;
+        while fixture.publish("queues/work", &id.to_string(), "", &data).await.0 == 201 {
+            id += 1;
+        }
+        assert!(id - before > 20, "round {round}: {} were accepted", id - before);
+        for lease in fixture.lease("max=1000").await {
+            assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
+        }
+        fixture.until("room again", |status| status["engine"]["bytes_left"].is_null()).await;
+    }
+    let fixture = fixture.crash(1, part()).await;
+    let work = &fixture.status()["queues"]["work"];
+    assert_eq!((&work["ready"], &work["settled"]), (&json!(0), &json!(id)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_what_is_new_and_lets_go_of_what_is_done() {
     let fixture = Fixture::start(part()).await;
