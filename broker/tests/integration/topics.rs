@@ -123,6 +123,21 @@ async fn later_is_not_a_failure_and_is_as_late_as_was_asked() {
     }
 }
 
+/// What the consumer's sidecar will never pass on came again up to 10,000 times.
+#[tokio::test(start_paused = true)]
+async fn what_the_mesh_will_never_pass_on_is_a_failure() {
+    for code in [400, 413, 431] {
+        let fixture = Fixture::start(part()).await;
+        let story = ("proxy-status", "meshwork-mailer; error=http_request_error");
+        fixture.consume(move |_| Box::pin(async move { (code, vec![story], "too long".to_owned()) }));
+        fixture.publish("topics/events", "1", "", "1").await;
+        fixture.until("dead", |status| status["topics"]["events"]["subscriptions"]["mailer"]["dead"] == 1).await;
+        let (_, dead) = fixture.ask("mailer", "GET", &format!("{SUBSCRIPTION}/dead-letters"), "").await;
+        let reason = dead["dead_letters"][0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with(&format!("3 of 3 attempts failed: answered {code}")), "{reason}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_answer_is_a_failure() {
     let fixture = Fixture::start(part()).await;
