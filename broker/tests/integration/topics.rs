@@ -189,6 +189,28 @@ async fn a_subscription_is_paused_and_replayed() {
     assert_eq!(page["events"][0]["event"]["data"], 3);
 }
 
+/// 'latest' of a topic whose events had expired was position 0, and a start read expired events into it and pushed them.
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_does_not_come_again_after_a_restart() {
+    let mut short = part();
+    short.topics.get_mut(&crate::fixture::name("events")).unwrap().keep = Duration::from_millis(1);
+    for (is_sought, after) in [(true, part()), (false, short.clone())] {
+        let fixture = Fixture::start(short.clone()).await;
+        fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":true}"#).await;
+        let position = fixture.publish("topics/events", "1", "", "1").await.1["position"].as_u64().unwrap();
+        fixture.until("expired", |status| status["topics"]["events"]["events"] == 0).await;
+        assert_eq!(fixture.status()["topics"]["events"]["end"], position + 1, "where it ends is not forgotten");
+        if is_sought {
+            let seek = format!("{SUBSCRIPTION}/seek");
+            assert_eq!(fixture.ask("mailer", "POST", &seek, r#"{"to":"latest"}"#).await.0, 200);
+        }
+        fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":false}"#).await;
+        let mut fixture = fixture.crash(1, after).await;
+        fixture.publish("topics/events", "2", "", "2").await;
+        assert_eq!(fixture.pushed.recv().await.unwrap().id(), "2", "sought: {is_sought}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_counted_can_be_read() {
     let fixture = Fixture::start(part()).await;
