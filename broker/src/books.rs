@@ -15,7 +15,7 @@ use model::snapshot::BrokerPart;
 use policy::schedule::{self, Attempts, Cause, Next};
 
 use crate::dedup::Place;
-use crate::deliveries::{Index, Lease, Message};
+use crate::deliveries::{Index, Lease, Message, State};
 use crate::moment::{Moment, millis};
 use crate::queue::{Queue, Served, add};
 use crate::record::{Destination, Group, Published, Record};
@@ -225,6 +225,19 @@ impl Books {
             self.journal.push(Record::Assigned { group: group.clone(), consumer: consumer.clone(), messages });
         }
         given
+    }
+
+    /// Takes back what was given out and reached nobody. The log need not say so: after a start what is leased there is ready as well.
+    pub fn give_back(&mut self, group: &Group, leases: &[Lease], now: Moment) {
+        let Some(served) = self.served_mut(group) else { return };
+        for lease in leases {
+            if let Some(Message { attempts, state: State::Leased { .. }, .. }) = served.deliveries.held(*lease) {
+                let attempts = *attempts;
+                served.deliveries.again(lease.position, attempts, now.tick_ms, now);
+            }
+        }
+        let wake = served.wake.clone();
+        self.woken.note(&wake);
     }
 
     /// Ends delays and leases that are over, drops what is kept for too long, and says when there is work again, as a tick.
