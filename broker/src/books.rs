@@ -275,8 +275,7 @@ impl Books {
             };
             let before_ms = now.wall_ms.saturating_sub(millis(keep.unwrap_or(DEAD_LETTER_KEEP)));
             let Some(served) = self.served(&group) else { continue };
-            let over = served.deliveries.dead().iter().filter(|(_, dead)| dead.died_ms < before_ms);
-            let positions: Vec<Position> = over.map(|(position, _)| *position).take(EXPIRED_PER_SWEEP_MAX).collect();
+            let positions = served.deliveries.dead_before(before_ms, EXPIRED_PER_SWEEP_MAX);
             if !positions.is_empty() {
                 self.note(Record::Forgotten { group, positions }, now);
             }
