@@ -15,7 +15,7 @@ use model::snapshot::BrokerPart;
 use policy::schedule::{self, Attempts, Cause, Next};
 
 use crate::dedup::Place;
-use crate::deliveries::{Index, Lease, Message};
+use crate::deliveries::{Index, Lease, Message, State};
 use crate::moment::{Moment, millis};
 use crate::queue::{Queue, Served, add};
 use crate::record::{Destination, Group, Published, Record};
@@ -227,6 +227,19 @@ impl Books {
         given
     }
 
+    /// Takes back what was given out and reached nobody. The log need not say so: after a start what is leased there is ready as well.
+    pub fn give_back(&mut self, group: &Group, leases: &[Lease], now: Moment) {
+        let Some(served) = self.served_mut(group) else { return };
+        for lease in leases {
+            if let Some(Message { attempts, state: State::Leased { .. }, .. }) = served.deliveries.held(*lease) {
+                let attempts = *attempts;
+                served.deliveries.again(lease.position, attempts, now.tick_ms, now);
+            }
+        }
+        let wake = served.wake.clone();
+        self.woken.note(&wake);
+    }
+
     /// Ends delays and leases that are over, drops what is kept for too long, and says when there is work again, as a tick.
     pub fn fire(&mut self, now: Moment) -> Option<u64> {
         let mut next_due = None;
@@ -262,8 +275,7 @@ impl Books {
             };
             let before_ms = now.wall_ms.saturating_sub(millis(keep.unwrap_or(DEAD_LETTER_KEEP)));
             let Some(served) = self.served(&group) else { continue };
-            let over = served.deliveries.dead().iter().filter(|(_, dead)| dead.died_ms < before_ms);
-            let positions: Vec<Position> = over.map(|(position, _)| *position).take(EXPIRED_PER_SWEEP_MAX).collect();
+            let positions = served.deliveries.dead_before(before_ms, EXPIRED_PER_SWEEP_MAX);
             if !positions.is_empty() {
                 self.note(Record::Forgotten { group, positions }, now);
             }

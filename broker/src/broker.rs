@@ -112,7 +112,12 @@ impl Broker {
     /// # Errors
     /// None in this version: what an engine cannot do, `check` refuses before.
     pub fn apply(&self, part: Arc<BrokerPart>) -> Result<(), Error> {
-        lock(&self.core.ledger.books).configure(part.clone());
+        {
+            let mut books = lock(&self.core.ledger.books);
+            books.configure(part.clone());
+            // A start reads what had expired into the books again, and nobody is to be pushed it.
+            books.sweep(self.core.ledger.clock.now_for_age());
+        }
         self.core.part.store(Some(part.clone()));
         self.core.flush();
         self.pushes.apply(&part);

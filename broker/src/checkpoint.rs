@@ -140,7 +140,9 @@ fn read_topic(from: &mut Cursor<'_>, now: Moment) -> Result<Topic, Error> {
     }
     for _ in 0..from.count()? {
         let name: Name = from.name()?;
-        topic.subscribe(&name, from.position()?);
+        let position = from.position()?;
+        topic.end_at_least(position);
+        topic.subscribe(&name, position);
         let mut held = Subscription { paused: from.number()? != 0, missed: from.number()?, ..Subscription::default() };
         read_served(from, &mut held.served, now)?;
         if let Some(subscription) = topic.subscriptions.get_mut(&name) {

@@ -107,14 +107,22 @@ impl Committer {
         }
         let start = Instant::now();
         let durability = self.batch.durability.unwrap_or(Durability::Os);
-        let written = append(&mut *self.engine, &mut self.batch.records);
-        match written.and_then(|()| self.engine.commit(durability)) {
+        let mut in_log = 0;
+        let written = append(&mut *self.engine, &mut self.batch.records, &mut in_log);
+        let written = match written.and_then(|()| self.engine.commit(durability)) {
+            Err(Error::Full(why)) => {
+                self.batch.fail(in_log, &Refusal::NoRoom(why));
+                // What is in the log already is not refused with it, and has only been handed to the operating system.
+                if in_log > 0 { self.engine.commit(durability) } else { Ok(()) }
+            }
+            other => other,
+        };
+        match written {
             Ok(()) => self.ledger.metrics.committed(self.batch.records.len(), start.elapsed()),
-            Err(Error::Full(why)) => self.batch.fail(&Refusal::NoRoom(why)),
             Err(error) => {
                 tracing::error!(%error, "the engine has failed; the broker takes nothing until it is started again");
                 self.ledger.fail(error.to_string());
-                self.batch.fail(&Refusal::Engine(error.to_string()));
+                self.batch.fail(0, &Refusal::Engine(error.to_string()));
             }
         }
     }
@@ -224,14 +232,16 @@ impl Batch {
         }
     }
 
-    fn fail(&mut self, refusal: &Refusal) {
-        self.records.iter_mut().for_each(|planned| planned.written = Err(refusal.clone()));
+    /// The records from a number on are not written.
+    fn fail(&mut self, from: usize, refusal: &Refusal) {
+        self.records[from..].iter_mut().for_each(|planned| planned.written = Err(refusal.clone()));
     }
 }
 
-/// Gives every record to the engine. One for which there is no room is refused alone.
-fn append(engine: &mut dyn Engine, records: &mut [Planned]) -> Result<(), Error> {
-    for planned in records {
+/// Gives every record to the engine. One for which there is no room is refused alone. A batch that is more than may wait for a commit is
+/// committed in pieces: the first `in_log` records are in the log then, whatever becomes of the others.
+fn append(engine: &mut dyn Engine, records: &mut [Planned], in_log: &mut usize) -> Result<(), Error> {
+    for (number, planned) in records.iter_mut().enumerate() {
         let room = match planned.effect {
             Effect::Publish(_) => Room::Plain,
             Effect::Journal(_) | Effect::Change(_) => Room::Reserve,
@@ -239,6 +249,7 @@ fn append(engine: &mut dyn Engine, records: &mut [Planned]) -> Result<(), Error>
         let written = match engine.append(&planned.bytes, room) {
             Err(Error::Backlog) => {
                 engine.commit(Durability::Os)?;
+                *in_log = number;
                 engine.append(&planned.bytes, room)
             }
             other => other,

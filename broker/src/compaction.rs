@@ -5,9 +5,11 @@
 //! the new records, or both, which say the same.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use model::config::Durability;
 use model::position::Position;
+use tokio::time::Instant;
 
 use crate::checkpoint;
 use crate::engine::{Engine, Error, Reader, Room, Usage};
@@ -18,17 +20,32 @@ use crate::record::Record;
 const CARRY_BYTES_MAX: u64 = 16 << 20;
 /// The log grows by that many times the last checkpoint's size before the next, so that checkpoints never are most of what is written.
 const GROWTH_PER_CHECKPOINT: u64 = 4;
+/// How long it waits before it tries again while the disk gives no room, and
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+/// how many bytes of acknowledgements make it try sooner: they come out of the room that it needs itself.
+const SHORT_BYTES: u64 = 1 << 20;
 /// The size of a checkpoint's parts in bytes.
 const PART_BYTES: usize = 1 << 20;
+/// More than what the frames of a checkpoint's parts, and the journal in front of it, take.
+const FRAMES_BYTES: u64 = 16 << 10;
 
 /// Decides when, and does it.
 #[derive(Debug, Default)]
 pub struct Compaction {
-    /// The last segment when it was tried last: it is tried once for each.
-    tried_at: Option<Position>,
+    tried: Option<Tried>,
     /// How large the log was after the last one, and the checkpoint in it.
     bytes_after: u64,
     checkpoint_bytes: u64,
+}
+
+/// When it was tried last.
+#[derive(Debug)]
+struct Tried {
+    /// The last segment: with room for more it is tried once for each.
+    last: Position,
+    /// How large the log was.
+    bytes: u64,
+    at: Instant,
 }
 
 /// A cut: what is before it goes.
@@ -44,13 +61,17 @@ impl Compaction {
     /// # Errors
     /// As the engine says; [`Error::Full`] only means "not now".
     pub fn run(&mut self, engine: &mut dyn Engine, ledger: &Ledger, usage: &Usage) -> Result<bool, Error> {
-        let last = usage.segments.last().map(|segment| segment.first);
-        let grown = usage.bytes.saturating_sub(self.bytes_after);
-        if usage.segments.len() < 2 || last == self.tried_at || grown < self.checkpoint_bytes * GROWTH_PER_CHECKPOINT {
+        let Some(last) = usage.segments.last().map(|segment| segment.first) else { return Ok(false) };
+        if usage.segments.len() < 2 || !self.is_due(last, usage) {
             return Ok(false);
         }
-        self.tried_at = last;
-        let Some(cut) = choose(usage, &live(ledger)) else { return Ok(false) };
+        self.tried = Some(Tried { last, bytes: usage.bytes, at: Instant::now() });
+        let live = live(ledger);
+        let cut = match usage.bytes_left {
+            None => choose(usage, &live, CARRY_BYTES_MAX),
+            Some(bytes_left) => choose_short(usage, &live, bytes_left, ledger),
+        };
+        let Some(cut) = cut else { return Ok(false) };
         carry(engine, ledger, &cut.carried)?;
         self.checkpoint_bytes = write_checkpoint(engine, ledger)?;
         engine.trim(cut.before)?;
@@ -58,6 +79,37 @@ impl Compaction {
         tracing::info!(carried = cut.carried.len(), before = %cut.before, bytes = self.bytes_after, "the log was compacted");
         Ok(true)
     }
+
+    /// Whether it is time to try. A log that gets no more room begins no new segment, and what made it full is acknowledged at any time.
+    fn is_due(&self, last: Position, usage: &Usage) -> bool {
+        match (&self.tried, usage.bytes_left) {
+            (None, Some(_)) => true,
+            (Some(tried), Some(_)) => {
+                tried.at.elapsed() >= SHORT_PAUSE || usage.bytes.abs_diff(tried.bytes) >= SHORT_BYTES
+            }
+            (tried, None) => {
+                let grown = usage.bytes.saturating_sub(self.bytes_after);
+                tried.as_ref().is_none_or(|tried| tried.last != last)
+                    && grown >= self.checkpoint_bytes * GROWTH_PER_CHECKPOINT
+            }
+        }
+    }
+}
+
+/// As [`choose`], for a log that has only `bytes_left` for what is carried and the checkpoint: where they do not fit, it would only use
+/// up what acknowledgements need.
+fn choose_short(
+    usage: &Usage,
+    live: &BTreeMap<Position, (Position, u32)>,
+    bytes_left: u64,
+    ledger: &Ledger,
+) -> Option<Cut> {
+    // The checkpoint is not written for its size before there is a use for it.
+    choose(usage, live, bytes_left)?;
+    let checkpoint = checkpoint::write(&lock(&ledger.books), ledger.clock.now()).len() as u64;
+    // The half: each record has a frame around it.
+    let carry_bytes_max = bytes_left.checked_sub(checkpoint + FRAMES_BYTES)? / 2;
+    choose(usage, live, carry_bytes_max.min(CARRY_BYTES_MAX))
 }
 
 /// Where every message that is still of use stands: its position and its record's size.
@@ -76,15 +128,15 @@ fn live(ledger: &Ledger) -> BTreeMap<Position, (Position, u32)> {
     live
 }
 
-/// The oldest segments of which at most half is of use; never the one that is being written.
-fn choose(usage: &Usage, live: &BTreeMap<Position, (Position, u32)>) -> Option<Cut> {
+/// The oldest segments of which at most half is of use, and no more than `carry_bytes_max`; never the one that is being written.
+fn choose(usage: &Usage, live: &BTreeMap<Position, (Position, u32)>, carry_bytes_max: u64) -> Option<Cut> {
     let mut chosen = None;
     let (mut bytes, mut used) = (0u64, 0u64);
     for pair in usage.segments.windows(2) {
         let [segment, next] = pair else { break };
         bytes += segment.bytes;
         used += live.range(segment.first..next.first).map(|(_, (_, bytes))| u64::from(*bytes)).sum::<u64>();
-        if used > CARRY_BYTES_MAX {
+        if used > carry_bytes_max {
             break;
         }
         if used <= bytes / 2 {

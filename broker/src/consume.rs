@@ -133,6 +133,7 @@ pub async fn lease(
         return Err(Refusal::Invalid(format!("a hold is at most {}", model::unit::write_duration(HOLD_MAX))));
     }
     let given = await_ready(core, &group, &consumer, max, (wait, hold)).await?;
+    let mut unreturned = Unreturned { core, group: &group, leases: given.iter().map(|given| given.lease).collect() };
     let expires_ms = runtime::clock::wall_ms().saturating_add(millis(hold));
     let mut leases = Vec::with_capacity(given.len());
     for one in given {
@@ -140,13 +141,33 @@ pub async fn lease(
             Ok(event) => leases.push(Leased { lease: one.lease, expires_ms, event }),
             Err(refusal) => {
                 tracing::error!(%group, position = %one.lease.position, %refusal, "a message cannot be read");
+                unreturned.leases.retain(|lease| *lease != one.lease);
                 let reason = refusal.to_string();
                 let end = Change::End { group: group.clone(), lease: one.lease, cause: Cause::Failed, reason };
-                core.change(end).await?;
+                if let Err(refusal) = core.change(end).await {
+                    // Its lease runs out by itself, which counts as well.
+                    tracing::warn!(%group, position = %one.lease.position, %refusal, "its failure was not written down");
+                }
             }
         }
     }
+    unreturned.leases.clear();
     Ok(leases)
+}
+
+/// Leases that nobody has been told of yet. When they are dropped, since who asked has gone away, their messages are ready again.
+struct Unreturned<'a> {
+    core: &'a Core,
+    group: &'a Group,
+    leases: Vec<Lease>,
+}
+
+impl Drop for Unreturned<'_> {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            self.core.give_back(self.group, &self.leases);
+        }
+    }
 }
 
 async fn await_ready(

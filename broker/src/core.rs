@@ -12,6 +12,7 @@ use model::snapshot::BrokerPart;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::books::Given;
+use crate::deliveries::Lease;
 use crate::ledger::{Ledger, lock};
 use crate::payloads::Payloads;
 use crate::queue::LEASED_MAX;
@@ -133,6 +134,17 @@ impl Core {
             self.ledger.timer.notify_one();
         }
         given
+    }
+
+    /// Takes back what was given out and reached nobody: it is ready again, and no attempt has failed.
+    pub fn give_back(&self, group: &Group, leases: &[Lease]) {
+        let now = self.ledger.clock.now();
+        let woken = {
+            let mut books = lock(&self.ledger.books);
+            books.give_back(group, leases, now);
+            std::mem::take(&mut books.woken)
+        };
+        woken.tell();
     }
 
     /// The event of a message. It may have been carried elsewhere in the log since its place was looked up; then it is looked up again.

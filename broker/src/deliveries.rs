@@ -18,6 +18,10 @@ pub const UNTIMED: u64 = u64::MAX;
 /// How many bytes of messages are given out or read at a time; one message may be larger.
 pub const BYTES_AT_A_TIME_MAX: u64 = 16 << 20;
 
+/// How many dead letters a group has before nothing more is given out to it: those that were given out by then may still join them. They
+/// are not dropped for their number, since nobody has looked at them; so a consumer that rejects everything stops, and its status says so.
+pub const DEAD_MAX: usize = 100_000;
+
 /// Messages and what is becoming of them.
 #[derive(Debug, Default)]
 pub struct Deliveries {
@@ -26,6 +30,8 @@ pub struct Deliveries {
     /// By tick: when a lease runs out or a delay ends.
     due: BTreeSet<(u64, Position)>,
     dead: BTreeMap<Position, Dead>,
+    /// The same by when they died, for finding those that were kept for long enough.
+    dead_by_age: BTreeSet<(u64, Position)>,
     /// Of each key that has a message here: those that wait behind it, in order.
     keys: BTreeMap<u64, VecDeque<Position>>,
     leased: usize,
@@ -166,7 +172,8 @@ impl Deliveries {
     pub fn take(&mut self, max: usize, until: u64, now: Moment) -> Taken {
         let mut taken = Taken::default();
         let mut bytes = 0;
-        while taken.messages.len() < max && bytes < BYTES_AT_A_TIME_MAX {
+        let dead_room = DEAD_MAX.saturating_sub(self.dead.len());
+        while taken.messages.len() < max && bytes < BYTES_AT_A_TIME_MAX && taken.expired.len() < dead_room {
             let Some(position) = self.ready.first().copied() else { break };
             let Some(message) = self.messages.get_mut(&position) else { break };
             if message.index.expires_ms.is_some_and(|expires| expires <= now.wall_ms) {
@@ -201,7 +208,7 @@ impl Deliveries {
 
     /// The message is done, also one that had become a dead letter meanwhile. Answers whether there was one.
     pub fn settle(&mut self, position: Position) -> bool {
-        self.dead.remove(&position).is_some() || self.remove(position).is_some()
+        self.forget(position) || self.remove(position).is_some()
     }
 
     /// An attempt has ended and the message waits until the tick `until`.
@@ -219,13 +226,13 @@ impl Deliveries {
     pub fn bury(&mut self, position: Position, attempts: Attempts, reason: &str, died_ms: u64) {
         if let Some(message) = self.remove(position) {
             let dead = Dead { index: message.index, attempts, reason: reason.to_owned(), died_ms };
-            self.dead.insert(position, dead);
+            self.restore_dead(position, dead);
         }
     }
 
     /// Puts a dead letter back, its attempts at zero. Its time does not run out a second time.
     pub fn redrive(&mut self, position: Position) -> bool {
-        let Some(dead) = self.dead.remove(&position) else { return false };
+        let Some(dead) = self.exhume(position) else { return false };
         let index = Index { expires_ms: None, ..dead.index };
         self.insert(position, index, Attempts::default());
         true
@@ -233,7 +240,13 @@ impl Deliveries {
 
     /// Drops a dead letter.
     pub fn forget(&mut self, position: Position) -> bool {
-        self.dead.remove(&position).is_some()
+        self.exhume(position).is_some()
+    }
+
+    fn exhume(&mut self, position: Position) -> Option<Dead> {
+        let dead = self.dead.remove(&position)?;
+        self.dead_by_age.remove(&(dead.died_ms, position));
+        Some(dead)
     }
 
     /// Holds a lease until another tick.
@@ -269,8 +282,8 @@ impl Deliveries {
 
     /// Drops all messages, but no dead letter.
     pub fn clear(&mut self) {
-        let dead = std::mem::take(&mut self.dead);
-        *self = Self { dead, epoch: self.epoch.wrapping_add(1), ..Self::default() };
+        let (dead, dead_by_age) = (std::mem::take(&mut self.dead), std::mem::take(&mut self.dead_by_age));
+        *self = Self { dead, dead_by_age, epoch: self.epoch.wrapping_add(1), ..Self::default() };
     }
 
     /// The epoch of the leases that are given out now.
@@ -291,8 +304,23 @@ impl Deliveries {
         &self.dead
     }
 
+    /// Up to `max` dead letters that died before a wall time in milliseconds, oldest first.
+    #[must_use]
+    pub fn dead_before(&self, before_ms: u64, max: usize) -> Vec<Position> {
+        let over = self.dead_by_age.iter().take_while(|(died_ms, _)| *died_ms < before_ms);
+        over.take(max).map(|(_, position)| *position).collect()
+    }
+
+    /// Whether nothing more is given out, since there are [`DEAD_MAX`] dead letters.
+    #[must_use]
+    pub fn is_full_of_dead(&self) -> bool {
+        self.dead.len() >= DEAD_MAX
+    }
+
     /// Takes in a dead letter as a checkpoint has it.
     pub fn restore_dead(&mut self, position: Position, dead: Dead) {
+        self.forget(position);
+        self.dead_by_age.insert((dead.died_ms, position));
         self.dead.insert(position, dead);
     }
 

@@ -45,7 +45,7 @@ pub trait Engine: Debug + Send {
     /// Lets go of records before a position; it may keep some of them for longer.
     ///
     /// # Errors
-    /// When what keeps them says no.
+    /// [`Error::Full`]: there is no room even for that, and nothing has changed. Else when what keeps them says no.
     fn trim(&mut self, before: Position) -> Result<(), Error>;
 
     /// What it holds.
@@ -96,6 +96,8 @@ pub struct Usage {
     pub segments: Vec<Segment>,
     /// The position of the next record.
     pub next: Position,
+    /// While it gets no more room: how many bytes it still takes, [`Room::Reserve`] included. `None`: nothing is short.
+    pub bytes_left: Option<u64>,
 }
 
 /// A piece of an engine's log.

@@ -74,6 +74,12 @@ impl Ledger {
         lock(&self.books).wake_all();
     }
 
+    /// Whether the engine gets no more room.
+    #[must_use]
+    pub fn is_short_of_room(&self) -> bool {
+        lock(&self.engine).usage.bytes_left.is_some()
+    }
+
     /// Waits until the engine has failed, and says why.
     pub async fn failed(&self) -> String {
         loop {

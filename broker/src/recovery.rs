@@ -58,6 +58,6 @@ impl Reading {
 fn kept(place: Place) -> Kept {
     match place {
         Place::Thread => Kept::default(),
-        Place::Inline => Kept { segment_bytes: 1 << 20, reserve_bytes: 64 << 10 },
+        Place::Inline => Kept { segment_bytes: 1 << 20, reserve_bytes: 256 << 10 },
     }
 }

@@ -34,6 +34,8 @@ pub struct QueueStatus {
     pub counts: Counts,
     /// Messages are ready that nobody gets, since too many are leased.
     pub blocked_by_in_flight: bool,
+    /// Nothing is given out, since there are too many dead letters; a redrive, or the end of their time, ends that.
+    pub blocked_by_dead_letters: bool,
     /// Messages accepted, by publisher.
     #[serde(serialize_with = "by_text")]
     pub published: BTreeMap<Subject, u64>,
@@ -89,6 +91,8 @@ pub struct SubscriptionStatus {
     pub counts: Counts,
     /// It looks at no more events, since too many are unsettled.
     pub blocked_by_in_flight: bool,
+    /// Nothing is given out, since there are too many dead letters; a redrive, or the end of their time, ends that.
+    pub blocked_by_dead_letters: bool,
     /// It stands still.
     pub paused: bool,
     /// Events that the topic has dropped before they were settled here.
@@ -145,6 +149,7 @@ impl QueueStatus {
             declared: queue.config.is_some(),
             counts: queue.served.deliveries.counts(),
             blocked_by_in_flight: queue.is_blocked(),
+            blocked_by_dead_letters: queue.served.deliveries.is_full_of_dead(),
             published: queue.published.clone(),
             duplicates: queue.duplicates,
             done: Done::of(&queue.served),
@@ -181,6 +186,7 @@ impl SubscriptionStatus {
             in_flight: counts.leased,
             counts,
             blocked_by_in_flight: subscription.is_blocked(),
+            blocked_by_dead_letters: subscription.served.deliveries.is_full_of_dead(),
             paused: subscription.paused,
             missed: subscription.missed,
             done: Done::of(&subscription.served),

@@ -16,10 +16,15 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
     let ledger = core.ledger.clone();
     let mut sweep = tokio::time::Instant::now() + SWEEP;
     loop {
+        let is_sweep = tokio::time::Instant::now() >= sweep;
+        if is_sweep && ledger.is_short_of_room() {
+            // The committer looks whether something can go by now.
+            core.flush();
+        }
         let (next, woken) = {
             let mut books = lock(&ledger.books);
             let next = books.fire(ledger.clock.now());
-            if tokio::time::Instant::now() >= sweep {
+            if is_sweep {
                 sweep = tokio::time::Instant::now() + SWEEP;
                 books.sweep(ledger.clock.now_for_age());
             }

@@ -37,6 +37,8 @@ pub struct Topic {
     /// How many were answered as duplicates.
     pub duplicates: u64,
     events: VecDeque<(Position, Index)>,
+    /// Behind the newest event that there ever was: where 'latest' is when all of them have expired, too.
+    end: Position,
     /// The number of the first event in `events`; events are numbered as they come.
     first: u64,
 }
@@ -71,6 +73,7 @@ impl Topic {
     /// Takes an event in; positions only grow.
     pub fn push(&mut self, position: Position, index: Index) {
         self.events.push_back((position, index));
+        self.end = self.end.max(Position(position.0 + 1));
         if self.events.len() > EVENTS_MAX && !self.holds_unsettled() {
             self.events.pop_front();
             self.first += 1;
@@ -158,10 +161,15 @@ impl Topic {
         }
     }
 
-    /// The position behind the newest event.
+    /// The position behind the newest event there ever was.
     #[must_use]
-    pub fn end(&self) -> Position {
-        self.events.back().map_or(Position(0), |(position, _)| Position(position.0 + 1))
+    pub const fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Notes that there were events before a position, as a checkpoint knows from where a subscription stands.
+    pub fn end_at_least(&mut self, position: Position) {
+        self.end = self.end.max(position);
     }
 
     /// Drops events that were published before a wall time, at most `max` of them; subscriptions that had not settled them miss them.

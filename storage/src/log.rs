@@ -217,9 +217,7 @@ impl Log {
             self.sync()?;
         }
         self.shared.show(self.next_sequence);
-        if self.end > self.room / 2 {
-            self.spare.prepare(&*self.disk, self.options.segment_bytes);
-        }
+        self.prepare_spare();
         Ok(())
     }
 
@@ -259,10 +257,16 @@ impl Log {
         self.end > self.room / 2 && !self.spare.is_ready()
     }
 
+    /// How many bytes the last segment still takes, the reserve and each record's frame included.
+    #[must_use]
+    pub fn room_left(&self) -> u64 {
+        self.room.saturating_sub(self.end + self.buffer.len() as u64)
+    }
+
     /// Removes the segments of which every record stands before `sequence`; never the last one. Answers how many.
     ///
     /// # Errors
-    /// When the disk says no.
+    /// [`Error::Full`] when there is no room to say so: nothing has changed then. Else when the disk says no.
     pub fn trim(&mut self, sequence: u64) -> Result<usize, Error> {
         let (first_sequence, paths) = {
             let segments = self.shared.segments();
@@ -275,13 +279,15 @@ impl Log {
         }
         // Said first: what is missing later was trimmed, and nothing else.
         let manifest = Manifest { first_sequence, ..self.manifest };
-        manifest.write(&*self.disk, &self.folder)?;
+        manifest.write(&*self.disk, &self.folder).map_err(|error| self.full(error))?;
         self.manifest = manifest;
         self.shared.segments_mut().drain(..paths.len());
         for path in &paths {
             self.disk.remove(path).map_err(Error::disk(path))?;
         }
         self.disk.sync_dir(&self.folder).map_err(Error::disk(&self.folder))?;
+        self.spare.ask_again();
+        self.prepare_spare();
         Ok(paths.len())
     }
 
@@ -346,6 +352,13 @@ impl Log {
         Ok(())
     }
 
+    /// Has the next segment's room ready before the last one is full.
+    fn prepare_spare(&mut self) {
+        if self.end > self.room / 2 {
+            self.spare.prepare(&*self.disk, self.options.segment_bytes);
+        }
+    }
+
     /// Gives a segment without records the room that its first batch needs.
     fn widen(&mut self, bytes: u64) -> Result<(), Error> {
         self.active.allocate(bytes).map_err(|source| match source.kind() {
@@ -382,6 +395,16 @@ impl Log {
         }
         self.synced_through = self.next_sequence;
         Ok(())
+    }
+
+    /// An error of a full disk as [`Error::Full`].
+    fn full(&self, error: Error) -> Error {
+        match error {
+            Error::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Error::Full { folder: self.folder.clone() }
+            }
+            other => other,
+        }
     }
 
     /// After a failed write or sync nobody knows what is on the disk.

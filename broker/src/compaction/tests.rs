@@ -24,7 +24,7 @@ fn the_oldest_segments_go_when_at_most_half_of_them_is_of_use() {
         (&[(1, 100)], &[], None),
         (&[(1, 64 << 20), (10, 64 << 20), (20, 100)], &[(5, 10 * MIB), (12, 10 * MIB)], Some(10)),
     ] {
-        let cut = choose(&usage(segments), &live(messages));
+        let cut = choose(&usage(segments), &live(messages), CARRY_BYTES_MAX);
         assert_eq!(cut.as_ref().map(|cut| cut.before.0), before, "{segments:?} {messages:?}");
         for at in cut.iter().flat_map(|cut| cut.carried.keys()) {
             assert!(Some(at.0) < before);

@@ -51,6 +51,30 @@ fn what_is_over_is_not_given_out() {
     assert_eq!(positions(&deliveries.take(5, UNTIMED, at(20))), [1], "a redriven one does not expire again");
 }
 
+/// They were bounded by their age alone.
+#[test]
+fn too_many_dead_letters_stop_the_delivery_until_some_are_gone() {
+    let mut deliveries = Deliveries::default();
+    let over = Index { expires_ms: Some(0), ..index(0, None) };
+    for position in 0..=DEAD_MAX as u64 {
+        deliveries.insert(Position(position), over, Attempts::default());
+    }
+    let expired = deliveries.take(1, UNTIMED, at(0)).expired;
+    assert_eq!(expired.len(), DEAD_MAX, "nor does what has expired pass the bound");
+    for position in expired {
+        deliveries.bury(position, Attempts::default(), "expired", 1_000 - position.0 % 1_000);
+    }
+    deliveries.insert(Position(1_000_000), index(1, None), Attempts::default());
+    assert!(deliveries.is_full_of_dead());
+    assert_eq!(deliveries.take(1, UNTIMED, at(0)), Taken::default());
+    let oldest = deliveries.dead_before(2, 10);
+    assert_eq!(oldest.iter().map(|position| position.0 % 1_000).collect::<Vec<_>>(), [999; 10], "the oldest first");
+    assert!(deliveries.forget(oldest[0]) && deliveries.redrive(oldest[1]));
+    assert_eq!(deliveries.dead_before(2, 10).len(), 10);
+    assert_eq!(deliveries.dead_before(1, 10), []);
+    assert_eq!(positions(&deliveries.take(2, UNTIMED, at(0))), [oldest[1].0, 1_000_000]);
+}
+
 /// What a consumer, a timer or an operator may do.
 #[derive(Debug, Clone)]
 enum Step {

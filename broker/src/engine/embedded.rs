@@ -22,13 +22,14 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 pub struct Kept {
     /// A segment's size. 64 MiB.
     pub segment_bytes: u64,
-    /// So much of the last segment is kept for what lets messages go when the disk is full. 4 MiB.
+    /// So much of the last segment is kept for what lets messages go when the disk is full: for the acknowledgements of the oldest
+    /// segments' messages and for the checkpoint that takes their place. 16 MiB.
     pub reserve_bytes: u64,
 }
 
 impl Default for Kept {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, reserve_bytes: 4 << 20 }
+        Self { segment_bytes: 64 << 20, reserve_bytes: 16 << 20 }
     }
 }
 
@@ -127,7 +128,8 @@ impl Engine for Embedded {
             .map(|segment| Segment { first: Position(segment.first_sequence), bytes: segment.bytes })
             .collect();
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
-        Usage { bytes, segments, next: Position(self.log.next_sequence()) }
+        let bytes_left = self.log.is_short_of_room().then(|| self.log.room_left());
+        Usage { bytes, segments, next: Position(self.log.next_sequence()), bytes_left }
     }
 }
 

@@ -24,9 +24,11 @@ const BODY_BOUND: Duration = Duration::from_secs(1);
 /// How long an acknowledgement waits before it is tried again when the engine has no room for it.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
-/// What `Proxy-Status` says (RFC 9209 §2.3) when the mesh has answered in the application's stead although the application may
-/// have had the request: so the message may be to blame. After any other of its errors it cannot be.
-const MAY_BE_REACHED: [&str; 5] = [
+/// What `Proxy-Status` says (RFC 9209 §2.3) when the mesh has answered in the application's stead and the message may be to blame: the
+/// application may have had it, or the mesh does not take a request like that (`http_request_error`: it is longer than the consumer's
+/// `inbound.body_max`, say) and will not the next time. After any other of its errors it cannot be.
+const MAY_BE_TO_BLAME: [&str; 6] = [
+    "error=http_request_error",
     "error=connection_terminated",
     "error=connection_read_timeout",
     "error=connection_write_timeout",
@@ -131,11 +133,11 @@ fn reason(status: StatusCode, text: &str) -> String {
     if text.is_empty() { format!("answered {status}") } else { format!("answered {status}: {text}") }
 }
 
-/// Whether the mesh has answered in the application's stead, and the application may (`reached`) or cannot have had the request.
-fn is_of_the_mesh(headers: &http::HeaderMap, reached: bool) -> bool {
+/// Whether the mesh has answered in the application's stead, and the message may (`to_blame`) or cannot be the reason.
+fn is_of_the_mesh(headers: &http::HeaderMap, to_blame: bool) -> bool {
     let stories = headers.get_all("proxy-status").iter().filter_map(|value| value.to_str().ok());
     let mut errors = stories.filter(|story| story.contains("error="));
-    errors.any(|story| MAY_BE_REACHED.iter().any(|error| story.contains(error)) == reached)
+    errors.any(|story| MAY_BE_TO_BLAME.iter().any(|error| story.contains(error)) == to_blame)
 }
 
 /// The beginning of a body as text; the rest is read as far as [`BODY_BOUND`] allows.

@@ -41,6 +41,28 @@ async fn a_lease_waits_for_its_message() {
     assert_eq!(leases.len(), 1);
 }
 
+/// Its messages were leased to nobody until the hold was over, and that counted as a failure of each.
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_while_messages_are_read_for_him_has_not_failed_on_them() {
+    let fixture = Fixture::start(part()).await;
+    for id in ["1", "2", "3"] {
+        fixture.publish("queues/work", id, "", "1").await;
+    }
+    // Now they are read from the disk, which takes a while.
+    let fixture = fixture.crash(1, part()).await;
+    for _ in 0..5 {
+        let mut asked = Box::pin(fixture.lease("max=3&hold=1h&wait=1s"));
+        while fixture.status()["queues"]["work"]["leased"] == 0 {
+            assert!(futures_util::poll!(&mut asked).is_pending());
+        }
+        drop(asked);
+        let work = &fixture.status()["queues"]["work"];
+        assert_eq!((&work["leased"], &work["ready"]), (&json!(0), &json!(3)), "at once");
+    }
+    let leases = fixture.lease("max=3").await;
+    assert_eq!(leases.len(), 3, "more often than attempts may fail");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_not_acknowledged_in_time_comes_again_until_it_is_dead() {
     let fixture = Fixture::start(part()).await;

@@ -152,6 +152,48 @@ async fn the_log_does_not_grow_for_ever_and_keeps_what_is_of_use() {
     }
 }
 
+/// A batch that is larger than may wait for one commit is written in pieces; a later one without room took the earlier ones with it: they
+/// were refused, and were there after a restart.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_before_the_disk_was_full_is_accepted() {
+    let fixture = Fixture::start(part()).await;
+    // For one piece of 8 MiB and no other.
+    fixture.disk.bound(10 << 20);
+    let data = format!("\"{}\"", "x".repeat(1_000_000));
+    let ids: Vec<String> = (0..14).map(|id| id.to_string()).collect();
+    let published = ids.iter().map(|id| fixture.publish("queues/work", id, "", &data));
+    let answers = futures_util::future::join_all(published).await;
+    let accepted = answers.iter().filter(|(status, _)| *status == 201).count();
+    let refused = answers.iter().filter(|(status, _)| *status == 507).count();
+    assert_eq!((accepted, refused), (8, 6));
+    let fixture = fixture.crash(1, part()).await;
+    assert_eq!(fixture.status()["queues"]["work"]["ready"], accepted);
+}
+
+/// Compaction was tried once for each last segment, and a full disk gives no other: all was acknowledged and nothing ever went.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_stays_full_is_worked_off() {
+    let fixture = Fixture::start(part()).await;
+    // Room for two segments and no third.
+    fixture.disk.bound(5 << 19);
+    let data = format!("\"{}\"", "x".repeat(30_000));
+    let mut id = 0;
+    for round in 0..3 {
+        let before = id;
+        while fixture.publish("queues/work", &id.to_string(), "", &data).await.0 == 201 {
+            id += 1;
+        }
+        assert!(id - before > 20, "round {round}: {} were accepted", id - before);
+        for lease in fixture.lease("max=1000").await {
+            assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
+        }
+        fixture.until("room again", |status| status["engine"]["bytes_left"].is_null()).await;
+    }
+    let fixture = fixture.crash(1, part()).await;
+    let work = &fixture.status()["queues"]["work"];
+    assert_eq!((&work["ready"], &work["settled"]), (&json!(0), &json!(id)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_what_is_new_and_lets_go_of_what_is_done() {
     let fixture = Fixture::start(part()).await;

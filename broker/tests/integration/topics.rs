@@ -123,6 +123,21 @@ async fn later_is_not_a_failure_and_is_as_late_as_was_asked() {
     }
 }
 
+/// What the consumer's sidecar will never pass on came again up to 10,000 times.
+#[tokio::test(start_paused = true)]
+async fn what_the_mesh_will_never_pass_on_is_a_failure() {
+    for code in [400, 413, 431] {
+        let fixture = Fixture::start(part()).await;
+        let story = ("proxy-status", "meshwork-mailer; error=http_request_error");
+        fixture.consume(move |_| Box::pin(async move { (code, vec![story], "too long".to_owned()) }));
+        fixture.publish("topics/events", "1", "", "1").await;
+        fixture.until("dead", |status| status["topics"]["events"]["subscriptions"]["mailer"]["dead"] == 1).await;
+        let (_, dead) = fixture.ask("mailer", "GET", &format!("{SUBSCRIPTION}/dead-letters"), "").await;
+        let reason = dead["dead_letters"][0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with(&format!("3 of 3 attempts failed: answered {code}")), "{reason}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_answer_is_a_failure() {
     let fixture = Fixture::start(part()).await;
@@ -172,6 +187,28 @@ async fn a_subscription_is_paused_and_replayed() {
     let path = format!("/v1/topics/events/messages?from={}", page["next"]);
     let (_, page) = fixture.ask("mailer", "GET", &path, "").await;
     assert_eq!(page["events"][0]["event"]["data"], 3);
+}
+
+/// 'latest' of a topic whose events had expired was position 0, and a start read expired events into it and pushed them.
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_does_not_come_again_after_a_restart() {
+    let mut short = part();
+    short.topics.get_mut(&crate::fixture::name("events")).unwrap().keep = Duration::from_millis(1);
+    for (is_sought, after) in [(true, part()), (false, short.clone())] {
+        let fixture = Fixture::start(short.clone()).await;
+        fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":true}"#).await;
+        let position = fixture.publish("topics/events", "1", "", "1").await.1["position"].as_u64().unwrap();
+        fixture.until("expired", |status| status["topics"]["events"]["events"] == 0).await;
+        assert_eq!(fixture.status()["topics"]["events"]["end"], position + 1, "where it ends is not forgotten");
+        if is_sought {
+            let seek = format!("{SUBSCRIPTION}/seek");
+            assert_eq!(fixture.ask("mailer", "POST", &seek, r#"{"to":"latest"}"#).await.0, 200);
+        }
+        fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":false}"#).await;
+        let mut fixture = fixture.crash(1, after).await;
+        fixture.publish("topics/events", "2", "", "2").await;
+        assert_eq!(fixture.pushed.recv().await.unwrap().id(), "2", "sought: {is_sought}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,8 @@ struct State {
     /// Grows with each crash, so that what an earlier life holds open can no longer write.
     life: u64,
     faults: Vec<Fault>,
+    /// How many bytes its files may have together when room is taken; `None`: any.
+    room_bytes: Option<u64>,
 }
 
 type Inode = u64;
@@ -108,6 +110,11 @@ impl MemoryDisk {
         self.state().faults.push(Fault { operation, after, kind, for_ever });
     }
 
+    /// From now on room is refused (`StorageFull`) when all files together would be longer than that. What only writes is not held back.
+    pub fn bound(&self, room_bytes: u64) {
+        self.state().room_bytes = Some(room_bytes);
+    }
+
     /// Ends all faults.
     pub fn heal(&self) {
         self.state().faults.clear();
@@ -142,6 +149,16 @@ impl State {
             self.faults.remove(index);
         }
         Err(kind.into())
+    }
+
+    /// Whether there is room for a file to be `bytes` long.
+    fn check_room(&self, inode: Inode, bytes: u64) -> io::Result<()> {
+        let others = self.names.values().filter(|other| **other != inode).filter_map(|other| self.files.get(other));
+        let used: u64 = others.map(File::length).sum();
+        match self.room_bytes {
+            Some(room_bytes) if used + bytes > room_bytes => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
     }
 
     fn change(&mut self, change: Change) {
@@ -318,6 +335,7 @@ impl DiskFile for MemoryFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state().check_room(self.inode, bytes)?;
         self.with(Some(Operation::Allocate), |file| {
             if file.length() < bytes {
                 file.set_length(bytes);

@@ -51,6 +51,11 @@ impl Spare {
         }
     }
 
+    /// Room has been given back: the next call of [`Spare::prepare`] asks the disk.
+    pub fn ask_again(&mut self) {
+        self.refusals = 0;
+    }
+
     fn make(&mut self, disk: &dyn Disk, bytes: u64) -> io::Result<()> {
         self.remove(disk)?;
         let file = disk.open(&self.path, OpenMode::Create)?;
