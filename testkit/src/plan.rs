@@ -115,7 +115,8 @@ fn draw_fault(random: &mut fastrand::Rng) -> Fault {
     let one = HOSTS[random.usize(0..HOSTS.len())];
     let other = HOSTS[random.usize(0..HOSTS.len())];
     let kind = match random.u32(0..20) {
-        0..6 => Kind::Crash(one),
+        0..4 => Kind::Crash(one),
+        4..6 => Kind::Crash("broker"),
         6..8 => draw_disk_fault(random),
         8..10 => Kind::Revise,
         10 => Kind::Stall(one),
@@ -128,7 +129,7 @@ fn draw_fault(random: &mut fastrand::Rng) -> Fault {
     Fault { begins, ends, kind }
 }
 
-/// Half of them hit the broker: its disk is the one that holds what was acknowledged.
+/// Half of them hit the broker, as many crashes do: its disk is the one that holds what was acknowledged.
 fn draw_disk_fault(random: &mut fastrand::Rng) -> Kind {
     let host = if random.bool() { "broker" } else { HOSTS[random.usize(0..HOSTS.len())] };
     let operation = [Operation::Write, Operation::Sync, Operation::Allocate][random.usize(0..3)];

@@ -160,9 +160,10 @@ fn end(sim: &mut turmoil::Sim<'_>, kind: &Kind, world: &World, seed: u64) {
     }
 }
 
+/// The disk goes first: what is dropped with a host tidies up after itself, and a machine that has stopped does not.
 fn crash(sim: &mut turmoil::Sim<'_>, host: &str, world: &World, seed: u64) {
-    sim.crash(host);
     world.disk(host).crash(seed);
+    sim.crash(host);
 }
 
 fn others(host: &str) -> impl Iterator<Item = &'static str> {
