@@ -203,7 +203,7 @@ fn consumptions(desk: &mut Desk<'_, '_>, written: &document::Service, protocol: 
         }
         if consumption.path.is_some() && protocol == Protocol::Grpc {
             let message = "messages are pushed as HTTP POSTs, and this service speaks gRPC";
-            desk.warning(located.at, Mistake::new(code::PROTOCOL_MISMATCH, message));
+            desk.error(located.at, Mistake::new(code::PROTOCOL_MISMATCH, message));
         }
         proven.push(consumption);
     }
