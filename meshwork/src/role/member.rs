@@ -84,7 +84,7 @@ impl Member {
     }
 
     /// Applies what the control plane sends, and before that the last good snapshot if the control plane cannot be reached or sends
-    /// nothing for [`LIVE_FIRST`]. The receiver holds the version in use; 0: none yet.
+    /// nothing for two seconds. The receiver holds the version in use; 0: none yet.
     ///
     /// `inbound` is where the mesh reaches this instance.
     pub fn follow<A, F>(
