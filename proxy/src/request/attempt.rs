@@ -164,7 +164,7 @@ impl Call<'_> {
 
     fn timed_out(&self, wait: Duration) -> Failed {
         // Callers in a hurry must not open the breaker for everybody.
-        let hasty = wait < HASTY_BELOW && self.asked.is_some_and(|asked| asked < HASTY_BELOW);
+        let hasty = self.asked.is_some_and(|asked| asked < HASTY_BELOW);
         Failed {
             happened: Happened::Timeout,
             outcome: if hasty { Outcome::Unknown } else { Outcome::LOCAL_FAULT },
@@ -327,26 +327,24 @@ async fn new_connection(
     protocol: Protocol,
     slot: usize,
 ) -> Result<Connection, Unreachable> {
-    let pool = endpoint.pool(slot);
-    let fresh = match protocol {
-        Protocol::Http => dial::dial(&endpoint.dial, protocol, plane.identity.as_ref()).await?,
-        Protocol::Grpc => {
-            let asked = plane.now();
-            let mut found = pool.dialling.lock().await;
-            if let Some(connection) = pool.take_http2(plane.now()) {
-                return Ok(connection);
-            }
-            if let Some((at, error)) = &*found
-                && *at >= asked
-            {
-                return Err(Unreachable::Found(error.clone()));
-            }
-            let dialled = dial::dial(&endpoint.dial, protocol, plane.identity.as_ref()).await.map_err(Arc::new);
-            *found = dialled.as_ref().err().map(|error| (plane.now(), error.clone()));
-            return Ok(pool.admit(dialled.map_err(Unreachable::Found)?, plane.now()));
-        }
-    };
-    Ok(pool.admit(fresh, plane.now()))
+    let (pool, identity) = (endpoint.pool(slot), plane.identity.as_ref());
+    if protocol == Protocol::Http {
+        let fresh = dial::dial(&endpoint.dial, protocol, identity).await?;
+        return Ok(pool.admit(fresh, plane.now()));
+    }
+    let asked = plane.now();
+    let mut found = pool.dialling.lock().await;
+    if let Some(connection) = pool.take_http2(plane.now()) {
+        return Ok(connection);
+    }
+    if let Some((at, error)) = &*found
+        && *at >= asked
+    {
+        return Err(Unreachable::Found(error.clone()));
+    }
+    let dialled = dial::dial(&endpoint.dial, protocol, identity).await.map_err(Arc::new);
+    *found = dialled.as_ref().err().map(|error| (plane.now(), error.clone()));
+    Ok(pool.admit(dialled.map_err(Unreachable::Found)?, plane.now()))
 }
 
 fn pooled(endpoint: &Endpoint, protocol: Protocol, slot: usize, now: Tick) -> Option<Connection> {
