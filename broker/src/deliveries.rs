@@ -138,7 +138,10 @@ pub struct Counts {
 impl Deliveries {
     /// Takes a message in. One that is there already only gets a new place in the log.
     pub fn insert(&mut self, position: Position, index: Index, attempts: Attempts) {
-        if self.relocate(position, index.at) {
+        // A new message is behind all others, and has no need to be looked for.
+        let last = self.messages.last_key_value().map(|(last, _)| *last);
+        let last_dead = self.dead.last_key_value().map(|(last, _)| *last);
+        if last.max(last_dead) >= Some(position) && self.relocate(position, index.at) {
             return;
         }
         let state = match index.key.map(|key| self.keys.entry(key)) {

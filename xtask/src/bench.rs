@@ -11,6 +11,7 @@ mod origin;
 mod peers;
 mod process;
 mod proxy;
+mod publisher;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;

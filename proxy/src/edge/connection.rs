@@ -36,6 +36,8 @@ const HEADER_LIST_BYTES_MAX: u32 = 128 << 10;
 /// Flow-control windows: what one client can make a lane hold for one stream, and for one connection.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Largest frame that a client may send. At the protocol's least, 16 KiB, a stream of messages costs a write for each of them on every hop.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Streams that a client may have reset before they were served; one more closes the connection (CVE-2023-44487).
 const RESETS_PENDING_MAX: usize = 20;
 /// Streams that were reset for a client's protocol errors; one more closes the connection (CVE-2025-8671).
@@ -239,6 +241,7 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .max_local_error_reset_streams(RESETS_BY_ERROR_MAX)

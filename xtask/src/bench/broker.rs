@@ -3,20 +3,12 @@
 //! Both sides are driven alike: one connection, one outstanding message for each publisher, the next one sent when its
 //! acknowledgement has come. Ours goes the way of an application: through its sidecar, over mutual TLS, level `sync`.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-
-use api::broker::queues_client::QueuesClient;
-use api::broker::stream_receipt::Outcome;
-use api::broker::{Event, SendRequest};
-use bytes::Bytes;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use std::time::Duration;
 
 use super::mesh::{self, Mesh};
 use super::nats::{self, Nats};
 use super::process::cpu_us;
+use super::publisher::Publisher;
 use super::{Bar, Comparison, Options, median, origin};
 
 /// Publishers at a time.
@@ -58,7 +50,7 @@ async fn compare(options: &Options) -> anyhow::Result<()> {
             let pids = [&ours.1, &default.pids, &always.pids][side];
             let before = cpu_us(pids)?;
             let done = match side {
-                0 => publish(ours.0, seconds, round).await?,
+                0 => Publisher::open(ours.0, round.to_string()).await?.publish(seconds).await?,
                 1 => default.publish(seconds).await?,
                 _ => always.publish(seconds).await?,
             };
@@ -95,42 +87,4 @@ fn mesh_file(port: u16) -> String {
          consumer: {{protocol: http, port: {port}, consumes: [{{queue: load}}]}}\n\
          queues:\n  load: {{messages_max: 100000000}}\n"
     )
-}
-
-async fn publish(sidecar: SocketAddr, bound: Duration, round: u32) -> anyhow::Result<Round> {
-    let channel = Endpoint::from_shared(format!("http://{sidecar}"))?
-        .origin("http://broker".parse()?)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(1 << 20)
-        .connect()
-        .await?;
-    let (requests, stream) = mpsc::channel(PUBLISHERS);
-    let data = Bytes::from(vec![b'x'; MESSAGE_BYTES]);
-    let mut next = 0u64;
-    let mut message = || {
-        next += 1;
-        let event =
-            Event { id: format!("{round}-{next}"), r#type: "bench".to_owned(), data: data.clone(), ..Event::default() };
-        SendRequest { queue: "load".to_owned(), event: Some(event) }
-    };
-    for _ in 0..PUBLISHERS {
-        requests.send(message()).await?;
-    }
-    let mut receipts = QueuesClient::new(channel).send_stream(ReceiverStream::new(stream)).await?.into_inner();
-    let start = Instant::now();
-    let mut messages = 0;
-    let mut outstanding = PUBLISHERS;
-    while outstanding > 0 {
-        let receipt = receipts.message().await?.ok_or_else(|| anyhow::anyhow!("the stream ended"))?;
-        match receipt.outcome {
-            Some(Outcome::Receipt(receipt)) if !receipt.duplicate => messages += 1,
-            other => anyhow::bail!("a message was not accepted: {other:?}"),
-        }
-        if start.elapsed() < bound {
-            requests.send(message()).await?;
-        } else {
-            outstanding -= 1;
-        }
-    }
-    Ok(Round { messages, elapsed: start.elapsed() })
 }

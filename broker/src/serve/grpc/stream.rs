@@ -22,7 +22,7 @@ use crate::serve::problem;
 use crate::verdict::{Publication, Receipt};
 
 /// How many requests go to the committer in one piece at most.
-const PIECE_MAX: usize = 256;
+const PIECE_MAX: usize = 16;
 /// How many requests of one stream may be without a receipt; more are not read before.
 const OUTSTANDING_MAX: usize = 4_096;
 
