@@ -200,10 +200,10 @@ impl Books {
             }
             topic.admit(name);
         }
+        let fence = self.rng.u64(1..);
         let Some(served) = self.served_mut(group) else { return Vec::new() };
-        let epoch = served.deliveries.epoch();
         let until = hold.map_or(crate::deliveries::UNTIMED, |hold| now.tick_ms.saturating_add(millis(hold)));
-        let taken = served.deliveries.take(max, until, now);
+        let taken = served.deliveries.take(max, fence, until, now);
         let attempts = taken.messages.iter().map(|(_, message)| message.attempts.assigned);
         served.tally.assigned(consumer, attempts);
         let attempts_of =
@@ -215,14 +215,11 @@ impl Books {
         let given: Vec<Given> = taken
             .messages
             .into_iter()
-            .map(|(position, message)| Given {
-                lease: Lease { position, assigned: message.attempts.assigned, epoch },
-                message,
-            })
+            .map(|(position, message)| Given { lease: Lease { position, fence }, message })
             .collect();
         if !given.is_empty() {
             let messages = given.iter().map(|given| (given.lease.position, given.message.attempts)).collect();
-            self.journal.push(Record::Assigned { group: group.clone(), consumer: consumer.clone(), messages });
+            self.journal.push(Record::Assigned { group: group.clone(), consumer: consumer.clone(), fence, messages });
         }
         given
     }
@@ -396,9 +393,9 @@ impl Books {
         let Some(served) = self.served_mut(group) else { return };
         let (deliveries, tally) = (&mut served.deliveries, &mut served.tally);
         match record {
-            Record::Assigned { consumer, messages, .. } => {
+            Record::Assigned { consumer, fence, messages, .. } => {
                 tally.assigned(consumer, messages.iter().map(|(_, attempts)| attempts.assigned));
-                messages.iter().for_each(|(position, attempts)| deliveries.assigned(*position, *attempts));
+                messages.iter().for_each(|(position, attempts)| deliveries.assigned(*position, *attempts, *fence));
             }
             Record::Settled { positions, .. } => {
                 tally.settled += positions.iter().map(|position| u64::from(deliveries.settle(*position))).sum::<u64>();

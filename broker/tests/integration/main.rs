@@ -2,6 +2,7 @@
 
 mod fixture;
 mod grpc;
+mod leases;
 mod queues;
 mod recovery;
 mod redrives;

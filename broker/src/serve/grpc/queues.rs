@@ -79,7 +79,7 @@ impl wire::queues_server::Queues for Queues {
                     .into_iter()
                     .map(|leased| wire::Leased {
                         lease: consume::lease_text(leased.lease),
-                        attempt: leased.lease.assigned,
+                        attempt: leased.attempt,
                         position: leased.lease.position.0,
                         event: Some(leased.event),
                         expires_ms: leased.expires_ms,
