@@ -266,6 +266,7 @@ impl Books {
             }
         }
         for group in self.groups() {
+            self.say_blocked(&group);
             let keep = match &group {
                 Group::Queue(name) => self.queues.get(name).and_then(|q| q.config.as_ref()).map(|c| c.dead_letter_keep),
                 Group::Subscription { .. } => None,
@@ -277,6 +278,20 @@ impl Books {
                 self.note(Record::Forgotten { group, positions }, now);
             }
         }
+    }
+
+    /// Says once that a group's dead letters block it, and once that they do no longer.
+    fn say_blocked(&mut self, group: &Group) {
+        let Some(served) = self.served_mut(group) else { return };
+        let (is_blocked, dead) = (served.deliveries.is_full_of_dead(), served.deliveries.dead().len());
+        match (served.is_said_blocked, is_blocked) {
+            (false, true) => {
+                tracing::warn!(%group, dead, "nothing is given out until dead letters are redriven or dropped")
+            }
+            (true, false) => tracing::info!(%group, dead, "messages are given out again"),
+            _ => {}
+        }
+        served.is_said_blocked = is_blocked;
     }
 
     /// What becomes of a message whose attempt has ended so.

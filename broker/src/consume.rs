@@ -190,7 +190,11 @@ async fn await_ready(
         tokio::pin!(woken);
         woken.as_mut().enable();
         let given = core.take(group, consumer, max, Some(hold));
-        if !given.is_empty() || wait.is_zero() {
+        if !given.is_empty() {
+            return Ok(given);
+        }
+        check_dead_letters(core, group)?;
+        if wait.is_zero() {
             return Ok(given);
         }
         if let Some(failure) = core.ledger.failure() {
@@ -199,6 +203,17 @@ async fn await_ready(
         if tokio::time::timeout_at(deadline, woken).await.is_err() {
             return Ok(Vec::new());
         }
+    }
+}
+
+/// An empty answer would look as if there were nothing to do.
+fn check_dead_letters(core: &Core, group: &Group) -> Result<(), Refusal> {
+    let books = lock(&core.ledger.books);
+    match books.served(group).map(|served| &served.deliveries) {
+        Some(deliveries) if deliveries.is_full_of_dead() => {
+            Err(Refusal::DeadLetters { group: group.clone(), dead: deliveries.dead().len() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,7 +19,8 @@ pub const UNTIMED: u64 = u64::MAX;
 pub const BYTES_AT_A_TIME_MAX: u64 = 16 << 20;
 
 /// How many dead letters a group has before nothing more is given out to it: those that were given out by then may still join them. They
-/// are not dropped for their number, since nobody has looked at them; so a consumer that rejects everything stops, and its status says so.
+/// are not dropped for their number, since nobody has looked at them; so a consumer that rejects everything stops, and is told so
+/// (docs/decisions/2026-11-27-dead-letters-bound.md).
 pub const DEAD_MAX: usize = 100_000;
 
 /// Messages and what is becoming of them.

@@ -78,7 +78,7 @@ pub enum Record {
         /// Which.
         positions: Vec<Position>,
     },
-    /// Dead letters were dropped, since they were kept for as long as their destination asks.
+    /// Dead letters were dropped: they were kept for as long as their destination asks, or an operator wants them no more.
     Forgotten {
         /// Whose.
         group: Group,

@@ -1,5 +1,6 @@
 //! The broker through its API, on a disk in memory that crashes, with consumers that are functions.
 
+mod dead_letters;
 mod fixture;
 mod grpc;
 mod leases;
