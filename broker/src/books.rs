@@ -25,6 +25,9 @@ use crate::wake::Woken;
 /// Why a message that nobody got in time is a dead letter.
 const EXPIRED: &str = "its expirytime passed before it was delivered";
 
+/// What is said of an attempt that nobody has ended.
+const NOT_SETTLED: &str = "its lease has run out";
+
 /// How many records may wait in the journal before nothing more is given out.
 const JOURNAL_MAX: usize = 100_000;
 /// How much one sweep drops at most of one destination, so that a start with a wrong wall clock leaves time to notice.
@@ -247,7 +250,7 @@ impl Books {
                 let wake = served.wake.clone();
                 self.woken.note(&wake);
                 for position in timed_out {
-                    if let Some(record) = self.ended(&group, position, Cause::AckTimeout, None, now) {
+                    if let Some(record) = self.ended(&group, position, Cause::AckTimeout, NOT_SETTLED, now) {
                         self.note(record, now);
                     }
                 }
@@ -300,7 +303,7 @@ impl Books {
         group: &Group,
         position: Position,
         cause: Cause,
-        reason: Option<&str>,
+        reason: &str,
         now: Moment,
     ) -> Option<Record> {
         let attempts = self.served(group)?.deliveries.messages().get(&position)?.attempts.end(cause);
@@ -313,10 +316,7 @@ impl Books {
                 due_ms: now.wall_ms.saturating_add(millis(after)),
             },
             Next::DeadLetter(why) => {
-                let reason = match reason.filter(|reason| !reason.is_empty()) {
-                    Some(reason) => format!("{why}: {reason}"),
-                    None => why.to_string(),
-                };
+                let reason = if reason.is_empty() { why.to_string() } else { format!("{why}: {reason}") };
                 dead(group, position, attempts, reason, now)
             }
         })

@@ -202,7 +202,7 @@ impl Books {
             Change::End { group, lease, cause, reason } => {
                 let served = self.served(&group).ok_or_else(|| absent(&group))?;
                 served.deliveries.held(lease).ok_or(Refusal::LeaseOver)?;
-                let record = self.ended(&group, lease.position, cause, Some(&reason), now);
+                let record = self.ended(&group, lease.position, cause, &reason, now);
                 Ok((record, 1))
             }
             Change::Redrive { group, positions } => {

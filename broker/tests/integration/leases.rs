@@ -1,6 +1,6 @@
 //! What a lease is worth once somebody else has got its message.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, part};
 
@@ -62,4 +62,41 @@ async fn a_lease_that_a_crash_has_forgotten_stays_over_after_another() {
         assert_eq!(fixture.end(&new, "ack", "").await.0, 200, "seed {seed}: who has done the work may say so");
     }
     assert!(forgotten > 0, "no seed lets the crash forget the assignment");
+}
+
+/// Leases the one message and falls over it.
+async fn fall(fixture: &Fixture, attempt: u32) {
+    let leases = fixture.lease("wait=60s&hold=1s").await;
+    assert_eq!(leases[0]["attempt"], attempt);
+    fixture.until("its lease has run out", |status| status["queues"]["work"]["leased"] == 0).await;
+}
+
+/// How often the broker is started again in between must not matter to a message that its consumers fall over.
+#[tokio::test(start_paused = true)]
+async fn a_poisonous_message_is_dead_after_its_attempts_whatever_is_started_again() {
+    for restarts in [&[][..], &[1], &[2], &[1, 2]] {
+        for seed in [None, Some(1), Some(2), Some(3)] {
+            let what = format!("restarts behind {restarts:?}, crash {seed:?}");
+            let mut fixture = Fixture::start(part()).await;
+            fixture.publish("queues/work", "1", "", "1").await;
+            for attempt in 1..=3 {
+                fall(&fixture, attempt).await;
+                if restarts.contains(&attempt) {
+                    fixture = match seed {
+                        None => fixture.restart(part()).await,
+                        Some(seed) => {
+                            // What has run out is written, and synced with the next that asks for it.
+                            fixture.publish("topics/events", &format!("{attempt}"), "", "1").await;
+                            fixture.crash(seed, part()).await
+                        }
+                    };
+                }
+            }
+            fixture.until("a dead letter", |status| status["queues"]["work"]["dead"] == 1).await;
+            let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
+            let letter = &dead["dead_letters"][0];
+            assert_eq!((&letter["attempts"], &letter["failed"]), (&json!(3), &json!(3)), "{what}");
+            assert_eq!(letter["reason"], "3 of 3 attempts failed: its lease has run out", "{what}");
+        }
+    }
 }
