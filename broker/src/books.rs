@@ -25,6 +25,9 @@ use crate::wake::Woken;
 /// Why a message that nobody got in time is a dead letter.
 const EXPIRED: &str = "its expirytime passed before it was delivered";
 
+/// What is said of an attempt that nobody has ended.
+const NOT_SETTLED: &str = "its lease has run out";
+
 /// How many records may wait in the journal before nothing more is given out.
 const JOURNAL_MAX: usize = 100_000;
 /// How much one sweep drops at most of one destination, so that a start with a wrong wall clock leaves time to notice.
@@ -200,10 +203,10 @@ impl Books {
             }
             topic.admit(name);
         }
+        let fence = self.rng.u64(1..);
         let Some(served) = self.served_mut(group) else { return Vec::new() };
-        let epoch = served.deliveries.epoch();
         let until = hold.map_or(crate::deliveries::UNTIMED, |hold| now.tick_ms.saturating_add(millis(hold)));
-        let taken = served.deliveries.take(max, until, now);
+        let taken = served.deliveries.take(max, fence, until, now);
         let attempts = taken.messages.iter().map(|(_, message)| message.attempts.assigned);
         served.tally.assigned(consumer, attempts);
         let attempts_of =
@@ -215,14 +218,11 @@ impl Books {
         let given: Vec<Given> = taken
             .messages
             .into_iter()
-            .map(|(position, message)| Given {
-                lease: Lease { position, assigned: message.attempts.assigned, epoch },
-                message,
-            })
+            .map(|(position, message)| Given { lease: Lease { position, fence }, message })
             .collect();
         if !given.is_empty() {
             let messages = given.iter().map(|given| (given.lease.position, given.message.attempts)).collect();
-            self.journal.push(Record::Assigned { group: group.clone(), consumer: consumer.clone(), messages });
+            self.journal.push(Record::Assigned { group: group.clone(), consumer: consumer.clone(), fence, messages });
         }
         given
     }
@@ -250,7 +250,7 @@ impl Books {
                 let wake = served.wake.clone();
                 self.woken.note(&wake);
                 for position in timed_out {
-                    if let Some(record) = self.ended(&group, position, Cause::AckTimeout, None, now) {
+                    if let Some(record) = self.ended(&group, position, Cause::AckTimeout, NOT_SETTLED, now) {
                         self.note(record, now);
                     }
                 }
@@ -269,6 +269,7 @@ impl Books {
             }
         }
         for group in self.groups() {
+            self.say_blocked(&group);
             let keep = match &group {
                 Group::Queue(name) => self.queues.get(name).and_then(|q| q.config.as_ref()).map(|c| c.dead_letter_keep),
                 Group::Subscription { .. } => None,
@@ -282,13 +283,27 @@ impl Books {
         }
     }
 
+    /// Says once that a group's dead letters block it, and once that they do no longer.
+    fn say_blocked(&mut self, group: &Group) {
+        let Some(served) = self.served_mut(group) else { return };
+        let (is_blocked, dead) = (served.deliveries.is_full_of_dead(), served.deliveries.dead().len());
+        match (served.is_said_blocked, is_blocked) {
+            (false, true) => {
+                tracing::warn!(%group, dead, "nothing is given out until dead letters are redriven or dropped")
+            }
+            (true, false) => tracing::info!(%group, dead, "messages are given out again"),
+            _ => {}
+        }
+        served.is_said_blocked = is_blocked;
+    }
+
     /// What becomes of a message whose attempt has ended so.
     pub fn ended(
         &mut self,
         group: &Group,
         position: Position,
         cause: Cause,
-        reason: Option<&str>,
+        reason: &str,
         now: Moment,
     ) -> Option<Record> {
         let attempts = self.served(group)?.deliveries.messages().get(&position)?.attempts.end(cause);
@@ -301,10 +316,7 @@ impl Books {
                 due_ms: now.wall_ms.saturating_add(millis(after)),
             },
             Next::DeadLetter(why) => {
-                let reason = match reason.filter(|reason| !reason.is_empty()) {
-                    Some(reason) => format!("{why}: {reason}"),
-                    None => why.to_string(),
-                };
+                let reason = if reason.is_empty() { why.to_string() } else { format!("{why}: {reason}") };
                 dead(group, position, attempts, reason, now)
             }
         })
@@ -396,9 +408,9 @@ impl Books {
         let Some(served) = self.served_mut(group) else { return };
         let (deliveries, tally) = (&mut served.deliveries, &mut served.tally);
         match record {
-            Record::Assigned { consumer, messages, .. } => {
+            Record::Assigned { consumer, fence, messages, .. } => {
                 tally.assigned(consumer, messages.iter().map(|(_, attempts)| attempts.assigned));
-                messages.iter().for_each(|(position, attempts)| deliveries.assigned(*position, *attempts));
+                messages.iter().for_each(|(position, attempts)| deliveries.assigned(*position, *attempts, *fence));
             }
             Record::Settled { positions, .. } => {
                 tally.settled += positions.iter().map(|position| u64::from(deliveries.settle(*position))).sum::<u64>();

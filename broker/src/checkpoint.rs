@@ -1,8 +1,8 @@
 //! Checkpoints: all that the books say, as bytes, so that the records before can go. Payloads are not in it; they stay where they are
 //! in the log, or are carried behind the cut by [`crate::compaction`].
 //!
-//! Layout, version 1, in the numbers and texts of [`crate::record`]: queues, then topics, each with its counts, its window, its messages and its
-//! dead letters. Leases are not kept: at a start, what was leased is ready.
+//! Layout, in the numbers and texts of [`crate::record`]: the version, queues, then topics, each with its counts, its window, its messages and
+//! its dead letters. Leases are not kept: at a start, what was leased is ready. But their fences are, so that who has done the work may say so.
 
 use model::identity::Subject;
 use model::name::Name;
@@ -15,7 +15,9 @@ use crate::queue::{Queue, Served, Tally};
 use crate::record::{Cursor, Error, put_attempts, put_identity, put_number, put_option, put_subject, put_text};
 use crate::topic::{Subscription, Topic};
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// The first version in which messages have fences.
+const FENCES_SINCE: u64 = 2;
 
 /// Writes all that the books say.
 #[must_use]
@@ -81,6 +83,7 @@ fn put_served(to: &mut Vec<u8>, served: &Served, now: Moment) {
         put_number(to, position.0);
         put_index(to, &message.index);
         put_attempts(to, message.attempts);
+        put_number(to, message.fence);
         put_option(
             to,
             match message.state {
@@ -110,28 +113,29 @@ fn put_index(to: &mut Vec<u8>, index: &Index) {
 /// Reads into empty books what [`write`] has written.
 ///
 /// # Errors
-/// When the bytes are not a checkpoint of version 1.
+/// When the bytes are not a checkpoint of this version or one before.
 pub fn read(bytes: &[u8], books: &mut Books, now: Moment) -> Result<(), Error> {
     let mut from = Cursor(bytes);
-    if from.number()? != VERSION {
+    let version = from.number()?;
+    if !(1..=VERSION).contains(&version) {
         return Err(Error::Field("version"));
     }
     for _ in 0..from.count()? {
         let name = from.name()?;
         let mut queue = Queue::default();
         read_accepted(&mut from, &mut queue.published, &mut queue.duplicates, &mut queue.window)?;
-        read_served(&mut from, &mut queue.served, now)?;
+        read_served(&mut from, &mut queue.served, version, now)?;
         books.queues.insert(name, queue);
     }
     for _ in 0..from.count()? {
         let name = from.name()?;
-        let topic = read_topic(&mut from, now)?;
+        let topic = read_topic(&mut from, version, now)?;
         books.topics.insert(name, topic);
     }
     Ok(())
 }
 
-fn read_topic(from: &mut Cursor<'_>, now: Moment) -> Result<Topic, Error> {
+fn read_topic(from: &mut Cursor<'_>, version: u64, now: Moment) -> Result<Topic, Error> {
     let mut topic = Topic::default();
     read_accepted(from, &mut topic.published, &mut topic.duplicates, &mut topic.window)?;
     for _ in 0..from.count()? {
@@ -144,7 +148,7 @@ fn read_topic(from: &mut Cursor<'_>, now: Moment) -> Result<Topic, Error> {
         topic.end_at_least(position);
         topic.subscribe(&name, position);
         let mut held = Subscription { paused: from.number()? != 0, missed: from.number()?, ..Subscription::default() };
-        read_served(from, &mut held.served, now)?;
+        read_served(from, &mut held.served, version, now)?;
         if let Some(subscription) = topic.subscriptions.get_mut(&name) {
             held.cursor = subscription.cursor;
             *subscription = held;
@@ -171,7 +175,7 @@ fn read_accepted(
     Ok(())
 }
 
-fn read_served(from: &mut Cursor<'_>, served: &mut Served, now: Moment) -> Result<(), Error> {
+fn read_served(from: &mut Cursor<'_>, served: &mut Served, version: u64, now: Moment) -> Result<(), Error> {
     for _ in 0..from.count()? {
         let consumer = from.name()?;
         served.tally.delivered.insert(consumer, from.number()?);
@@ -184,6 +188,9 @@ fn read_served(from: &mut Cursor<'_>, served: &mut Served, now: Moment) -> Resul
     for _ in 0..from.count()? {
         let (position, index, attempts) = (from.position()?, read_index(from)?, from.attempts()?);
         deliveries.insert(position, index, attempts);
+        if version >= FENCES_SINCE {
+            deliveries.assigned(position, attempts, from.number()?);
+        }
         if let Some(due_ms) = from.option()? {
             deliveries.again(position, attempts, now.tick_of(due_ms), now);
         }

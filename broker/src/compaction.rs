@@ -48,7 +48,16 @@ struct Tried {
     at: Instant,
 }
 
+/// What is written in front of a cut: all that the books said at a moment.
+#[derive(Debug)]
+struct Checkpoint {
+    bytes: Vec<u8>,
+    /// What they said already and the log did not. Should the checkpoint not be finished, this must be in the log in front of it.
+    journal: Vec<Record>,
+}
+
 /// A cut: what is before it goes.
+#[derive(Debug)]
 struct Cut {
     before: Position,
     /// Where messages stand that are still of use → which they are.
@@ -68,12 +77,18 @@ impl Compaction {
         self.tried = Some(Tried { last, bytes: usage.bytes, at: Instant::now() });
         let live = live(ledger);
         let cut = match usage.bytes_left {
-            None => choose(usage, &live, CARRY_BYTES_MAX),
+            None => choose(usage, &live, CARRY_BYTES_MAX).map(|cut| (cut, None)),
             Some(bytes_left) => choose_short(usage, &live, bytes_left, ledger),
         };
-        let Some(cut) = cut else { return Ok(false) };
-        carry(engine, ledger, &cut.carried)?;
-        self.checkpoint_bytes = write_checkpoint(engine, ledger)?;
+        let Some((cut, checkpoint)) = cut else { return Ok(false) };
+        let checkpoint = match checkpoint {
+            Some(checkpoint) => checkpoint,
+            None => {
+                carry(engine, ledger, &cut.carried)?;
+                Checkpoint::of(ledger)
+            }
+        };
+        self.checkpoint_bytes = checkpoint.append(engine, ledger)?;
         engine.trim(cut.before)?;
         self.bytes_after = engine.usage().bytes;
         tracing::info!(carried = cut.carried.len(), before = %cut.before, bytes = self.bytes_after, "the log was compacted");
@@ -97,19 +112,24 @@ impl Compaction {
 }
 
 /// As [`choose`], for a log that has only `bytes_left` for what is carried and the checkpoint: where they do not fit, it would only use
-/// up what acknowledgements need.
+/// up what acknowledgements need. The checkpoint is made for its size then; where nothing is carried, and so nothing moves, it is the one to write.
 fn choose_short(
     usage: &Usage,
     live: &BTreeMap<Position, (Position, u32)>,
     bytes_left: u64,
     ledger: &Ledger,
-) -> Option<Cut> {
-    // The checkpoint is not written for its size before there is a use for it.
+) -> Option<(Cut, Option<Checkpoint>)> {
+    // It is not made before there is a use for it.
     choose(usage, live, bytes_left)?;
-    let checkpoint = checkpoint::write(&lock(&ledger.books), ledger.clock.now()).len() as u64;
+    let checkpoint = Checkpoint::of(ledger);
+    let room = bytes_left.checked_sub(checkpoint.bytes.len() as u64 + FRAMES_BYTES);
     // The half: each record has a frame around it.
-    let carry_bytes_max = bytes_left.checked_sub(checkpoint + FRAMES_BYTES)? / 2;
-    choose(usage, live, carry_bytes_max.min(CARRY_BYTES_MAX))
+    let cut = room.and_then(|room| choose(usage, live, (room / 2).min(CARRY_BYTES_MAX)));
+    if cut.as_ref().is_some_and(|cut| cut.carried.is_empty()) {
+        return cut.map(|cut| (cut, Some(checkpoint)));
+    }
+    checkpoint.put_back(ledger);
+    cut.map(|cut| (cut, None))
 }
 
 /// Where every message that is still of use stands: its position and its record's size.
@@ -182,33 +202,43 @@ fn again(reader: &dyn Reader, at: Position, position: Position) -> Result<(Recor
     }
 }
 
-/// Writes a checkpoint of the books as they are now, and answers with its size.
-fn write_checkpoint(engine: &mut dyn Engine, ledger: &Ledger) -> Result<u64, Error> {
-    let (journal, bytes) = {
+impl Checkpoint {
+    /// Of the books as they are now.
+    fn of(ledger: &Ledger) -> Self {
         let mut books = lock(&ledger.books);
-        (std::mem::take(&mut books.journal), checkpoint::write(&books, ledger.clock.now()))
-    };
-    let written = write_parts(engine, &journal, &bytes);
-    if written.is_err() {
-        // It is not in the log, or not surely; saying it twice does no harm.
-        lock(&ledger.books).journal.extend(journal);
+        let bytes = checkpoint::write(&books, ledger.clock.now());
+        Self { bytes, journal: std::mem::take(&mut books.journal) }
     }
-    written.map(|()| bytes.len() as u64)
-}
 
-/// What the journal says is in the checkpoint already; should that not be finished, it must be in front of it.
-fn write_parts(engine: &mut dyn Engine, journal: &[Record], bytes: &[u8]) -> Result<(), Error> {
-    for record in journal {
-        append(engine, &record.write())?;
+    /// It is not written: what was taken out of the journal goes in front of what has come since.
+    fn put_back(self, ledger: &Ledger) {
+        drop(lock(&ledger.books).journal.splice(0..0, self.journal));
     }
-    let parts = bytes.chunks(PART_BYTES);
-    let count = parts.len();
-    for (number, part) in parts.enumerate() {
-        let part_number = u32::try_from(number).unwrap_or(u32::MAX);
-        let record = Record::Checkpoint { part: part_number, last: number + 1 == count, bytes: part.to_vec() };
-        append(engine, &record.write())?;
+
+    /// Writes it to the log, and answers with its size.
+    fn append(self, engine: &mut dyn Engine, ledger: &Ledger) -> Result<u64, Error> {
+        let bytes = self.bytes.len() as u64;
+        let written = self.write(engine);
+        if written.is_err() {
+            // Its journal is not in the log, or not surely; saying it twice does no harm.
+            self.put_back(ledger);
+        }
+        written.map(|()| bytes)
     }
-    engine.commit(Durability::Sync)
+
+    fn write(&self, engine: &mut dyn Engine) -> Result<(), Error> {
+        for record in &self.journal {
+            append(engine, &record.write())?;
+        }
+        let parts = self.bytes.chunks(PART_BYTES);
+        let count = parts.len();
+        for (number, part) in parts.enumerate() {
+            let part_number = u32::try_from(number).unwrap_or(u32::MAX);
+            let record = Record::Checkpoint { part: part_number, last: number + 1 == count, bytes: part.to_vec() };
+            append(engine, &record.write())?;
+        }
+        engine.commit(Durability::Sync)
+    }
 }
 
 fn append(engine: &mut dyn Engine, bytes: &[u8]) -> Result<Position, Error> {

@@ -34,6 +34,8 @@ pub const HOLD_MAX: Duration = Duration::from_secs(12 * 3_600);
 pub struct Leased {
     /// The hold on it.
     pub lease: Lease,
+    /// The how-manieth time that somebody got it, from 1.
+    pub attempt: u32,
     /// When the hold ends, as wall time in milliseconds.
     pub expires_ms: u64,
     /// The message.
@@ -62,7 +64,7 @@ pub struct DeadLetter {
 /// How a lease stands in a text.
 #[must_use]
 pub fn lease_text(lease: Lease) -> String {
-    format!("{}-{}", lease.position, lease.assigned)
+    format!("{}-{:x}", lease.position, lease.fence)
 }
 
 /// Reads what [`lease_text`] has written.
@@ -70,10 +72,10 @@ pub fn lease_text(lease: Lease) -> String {
 /// # Errors
 /// When it has not.
 pub fn read_lease(text: &str) -> Result<Lease, Refusal> {
-    let parsed = text.split_once('-').and_then(|(position, assigned)| {
-        Some(Lease { position: Position(position.parse().ok()?), assigned: assigned.parse().ok()?, epoch: 0 })
+    let parsed = text.split_once('-').and_then(|(position, fence)| {
+        Some(Lease { position: Position(position.parse().ok()?), fence: u64::from_str_radix(fence, 16).ok()? })
     });
-    parsed.ok_or_else(|| Refusal::Invalid(format!("{text:?} is not a lease")))
+    parsed.ok_or_else(|| Refusal::Invalid(format!("{text:?} is not a lease; use the text that came with the message")))
 }
 
 /// The queue of that name, for somebody who consumes from it.
@@ -138,7 +140,10 @@ pub async fn lease(
     let mut leases = Vec::with_capacity(given.len());
     for one in given {
         match core.event(&group, one.lease.position, one.message.index.at).await {
-            Ok(event) => leases.push(Leased { lease: one.lease, expires_ms, event }),
+            Ok(event) => {
+                let attempt = one.message.attempts.assigned;
+                leases.push(Leased { lease: one.lease, attempt, expires_ms, event });
+            }
             Err(refusal) => {
                 tracing::error!(%group, position = %one.lease.position, %refusal, "a message cannot be read");
                 unreturned.leases.retain(|lease| *lease != one.lease);
@@ -185,7 +190,11 @@ async fn await_ready(
         tokio::pin!(woken);
         woken.as_mut().enable();
         let given = core.take(group, consumer, max, Some(hold));
-        if !given.is_empty() || wait.is_zero() {
+        if !given.is_empty() {
+            return Ok(given);
+        }
+        check_dead_letters(core, group)?;
+        if wait.is_zero() {
             return Ok(given);
         }
         if let Some(failure) = core.ledger.failure() {
@@ -194,6 +203,17 @@ async fn await_ready(
         if tokio::time::timeout_at(deadline, woken).await.is_err() {
             return Ok(Vec::new());
         }
+    }
+}
+
+/// An empty answer would look as if there were nothing to do.
+fn check_dead_letters(core: &Core, group: &Group) -> Result<(), Refusal> {
+    let books = lock(&core.ledger.books);
+    match books.served(group).map(|served| &served.deliveries) {
+        Some(deliveries) if deliveries.is_full_of_dead() => {
+            Err(Refusal::DeadLetters { group: group.clone(), dead: deliveries.dead().len() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -19,7 +19,8 @@ pub const UNTIMED: u64 = u64::MAX;
 pub const BYTES_AT_A_TIME_MAX: u64 = 16 << 20;
 
 /// How many dead letters a group has before nothing more is given out to it: those that were given out by then may still join them. They
-/// are not dropped for their number, since nobody has looked at them; so a consumer that rejects everything stops, and its status says so.
+/// are not dropped for their number, since nobody has looked at them; so a consumer that rejects everything stops, and is told so
+/// (docs/decisions/2026-11-27-dead-letters-bound.md).
 pub const DEAD_MAX: usize = 100_000;
 
 /// Messages and what is becoming of them.
@@ -36,8 +37,6 @@ pub struct Deliveries {
     keys: BTreeMap<u64, VecDeque<Position>>,
     leased: usize,
     delayed: usize,
-    /// Grows when all messages are dropped, so that leases from before do not count for those that come again.
-    epoch: u32,
 }
 
 /// What is known of a message without reading it.
@@ -62,6 +61,8 @@ pub struct Message {
     pub index: Index,
     /// How often it was tried.
     pub attempts: Attempts,
+    /// That of the lease by which somebody got it last; 0: nobody has, or an earlier version gave it out.
+    pub fence: u64,
     /// Where it stands.
     pub state: State,
 }
@@ -100,15 +101,14 @@ pub struct Dead {
     pub died_ms: u64,
 }
 
-/// A hold on a message. The count of its assignments is the fencing token: whoever gets the message later has a greater one.
+/// A hold on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     /// Which message.
     pub position: Position,
-    /// Its how-manieth assignment, from 1.
-    pub assigned: u32,
-    /// Which life of the group it is from: a seek begins a new one. A queue has only the one, 0.
-    pub epoch: u32,
+    /// Drawn for each assignment and written with it; never 0. The count of assignments would not do: it begins again with a redrive, a seek, or a
+    /// crash that has forgotten the last one.
+    pub fence: u64,
 }
 
 /// What [`Deliveries::take`] has given out.
@@ -155,7 +155,7 @@ impl Deliveries {
             }
             None => State::Ready,
         };
-        self.messages.insert(position, Message { index, attempts, state });
+        self.messages.insert(position, Message { index, attempts, fence: 0, state });
         if state == State::Ready {
             self.ready.insert(position);
         }
@@ -171,8 +171,8 @@ impl Deliveries {
         })
     }
 
-    /// Gives out up to `max` ready messages, first come first served, each until the tick `until`.
-    pub fn take(&mut self, max: usize, until: u64, now: Moment) -> Taken {
+    /// Gives out up to `max` ready messages, first come first served, each behind `fence` until the tick `until`.
+    pub fn take(&mut self, max: usize, fence: u64, until: u64, now: Moment) -> Taken {
         let mut taken = Taken::default();
         let mut bytes = 0;
         let dead_room = DEAD_MAX.saturating_sub(self.dead.len());
@@ -185,6 +185,7 @@ impl Deliveries {
                 continue;
             }
             message.attempts = message.attempts.assign();
+            message.fence = fence;
             let given = Message { state: State::Leased { since: now.tick_ms, until }, ..*message };
             self.change(position, given.state);
             bytes += u64::from(given.index.bytes);
@@ -199,13 +200,13 @@ impl Deliveries {
     #[must_use]
     pub fn held(&self, lease: Lease) -> Option<&Message> {
         let message = self.messages.get(&lease.position)?;
-        (message.attempts.assigned == lease.assigned && lease.epoch == self.epoch).then_some(message)
+        (lease.fence != 0 && message.fence == lease.fence).then_some(message)
     }
 
-    /// Notes what replay says about the attempts of a message.
-    pub fn assigned(&mut self, position: Position, attempts: Attempts) {
+    /// Notes what replay says about the last assignment of a message.
+    pub fn assigned(&mut self, position: Position, attempts: Attempts, fence: u64) {
         if let Some(message) = self.messages.get_mut(&position) {
-            message.attempts = attempts;
+            (message.attempts, message.fence) = (attempts, fence);
         }
     }
 
@@ -286,13 +287,7 @@ impl Deliveries {
     /// Drops all messages, but no dead letter.
     pub fn clear(&mut self) {
         let (dead, dead_by_age) = (std::mem::take(&mut self.dead), std::mem::take(&mut self.dead_by_age));
-        *self = Self { dead, dead_by_age, epoch: self.epoch.wrapping_add(1), ..Self::default() };
-    }
-
-    /// The epoch of the leases that are given out now.
-    #[must_use]
-    pub const fn epoch(&self) -> u32 {
-        self.epoch
+        *self = Self { dead, dead_by_age, ..Self::default() };
     }
 
     /// The messages that are neither settled nor dead.

@@ -15,9 +15,11 @@ mod accept;
 mod cloudevents;
 mod consume;
 mod core;
+mod purge;
 mod push;
 mod redrive;
 mod refusal;
+mod selection;
 mod serve;
 mod timer;
 

@@ -73,6 +73,8 @@ struct Samples {
     settled: Vec<Sample>,
     dead: Vec<Sample>,
     lag: Vec<Sample>,
+    dead_letters: Vec<Sample>,
+    blocked: Vec<Sample>,
 }
 
 impl Collector for MessageMetrics {
@@ -91,11 +93,16 @@ impl Collector for MessageMetrics {
                 metric.encode(family.encode_family(labels)?)?;
             }
         }
-        let help = "Messages that are not settled";
-        let mut family = encoder.encode_descriptor("broker_lag_messages", help, None, MetricType::Gauge)?;
-        for (labels, value) in &samples.lag {
-            let metric = ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX));
-            metric.encode(family.encode_family(labels)?)?;
+        for (name, help, samples) in [
+            ("broker_lag_messages", "Messages that are not settled", &samples.lag),
+            ("broker_dead_letters", "Dead letters that are kept", &samples.dead_letters),
+            ("broker_blocked_by_dead_letters", "1 while there are too many to give anything out", &samples.blocked),
+        ] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (labels, value) in samples {
+                let metric = ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX));
+                metric.encode(family.encode_family(labels)?)?;
+            }
         }
         Ok(())
     }
@@ -126,12 +133,14 @@ impl MessageMetrics {
 
 impl Samples {
     fn served(&mut self, labels: &[(&'static str, String)], served: &Served) {
-        let tally = &served.tally;
+        let (tally, deliveries) = (&served.tally, &served.deliveries);
         for (samples, value) in [
             (&mut self.delivered, tally.delivered.values().sum()),
             (&mut self.redelivered, tally.redelivered),
             (&mut self.settled, tally.settled),
             (&mut self.dead, tally.dead),
+            (&mut self.dead_letters, deliveries.dead().len() as u64),
+            (&mut self.blocked, u64::from(deliveries.is_full_of_dead())),
         ] {
             samples.push((labels.to_vec(), value));
         }

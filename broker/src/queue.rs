@@ -40,6 +40,8 @@ pub struct Served {
     pub wake: Arc<Wake>,
     /// What was done.
     pub tally: Tally,
+    /// Whether the logs have said last that its dead letters block it.
+    pub is_said_blocked: bool,
 }
 
 /// What was done since the oldest record in the log.

@@ -35,6 +35,8 @@ pub enum Record {
         group: Group,
         /// The service that got them.
         consumer: Name,
+        /// What tells this assignment from every other; 0 where an earlier version wrote it, which had none.
+        fence: u64,
         /// Which, and how often they were tried.
         messages: Vec<(Position, Attempts)>,
     },
@@ -76,7 +78,7 @@ pub enum Record {
         /// Which.
         positions: Vec<Position>,
     },
-    /// Dead letters were dropped, since they were kept for as long as their destination asks.
+    /// Dead letters were dropped: they were kept for as long as their destination asks, or an operator wants them no more.
     Forgotten {
         /// Whose.
         group: Group,
@@ -206,4 +208,4 @@ impl std::fmt::Display for Group {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::ledger::lock;
 use crate::record::Group;
 use crate::refusal::Refusal;
+use crate::selection::{self, Selection};
 use crate::verdict::Change;
 
 /// How many dead letters go back in a second where nothing else is asked for (SQS: 500 at most), so that what killed them is
@@ -25,8 +26,6 @@ use crate::verdict::Change;
 pub const RATE: u32 = 500;
 /// The highest rate that may be asked for, in messages a second.
 pub const RATE_MAX: u32 = 10_000;
-/// How many dead letters one redrive may choose.
-pub const CHOSEN_MAX: usize = 10_000;
 /// How far apart two steps are where a step has more than one message.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -84,19 +83,10 @@ pub enum State {
     Failed,
 }
 
-/// What is left to look at.
-#[derive(Debug)]
-enum Left {
-    /// Everything in a range, its ends included.
-    Range(Position, Position),
-    /// These, from the last to the first.
-    Chosen(Vec<Position>),
-}
-
 struct Task {
     core: Arc<Core>,
     group: Group,
-    left: Left,
+    selection: Selection,
     progress: watch::Sender<Progress>,
     cancel: CancellationToken,
     drain: Drain,
@@ -124,7 +114,7 @@ pub async fn begin(core: &Arc<Core>, group: Group, asked: Asked) -> Result<Progr
     if rate == 0 || rate > RATE_MAX {
         return Err(Refusal::Invalid(format!("rate is from 1 to {RATE_MAX} messages a second")));
     }
-    let (left, remaining) = choose(core, &group, asked.positions)?;
+    let (selection, remaining) = selection::choose(&lock(&core.ledger.books), &group, asked.positions)?;
     let began_ms = runtime::clock::wall_ms();
     let (progress, mut seen) =
         watch::channel(Progress { state: State::Running, redriven: 0, remaining, rate, began_ms, failure: None });
@@ -137,7 +127,7 @@ pub async fn begin(core: &Arc<Core>, group: Group, asked: Asked) -> Result<Progr
         }
         let (cancel, drain) = (CancellationToken::new(), core.redrives.drain.clone());
         held.insert(group.clone(), Held { progress: seen.clone(), cancel: cancel.clone() });
-        let task = Task { core: core.clone(), group, left, progress, cancel, drain };
+        let task = Task { core: core.clone(), group, selection, progress, cancel, drain };
         core.redrives.drain.spawn(task.run());
     }
     seen.changed().await.map_err(|_| Refusal::Ending)?;
@@ -176,33 +166,12 @@ impl Held {
     }
 }
 
-fn choose(core: &Core, group: &Group, positions: Option<Vec<Position>>) -> Result<(Left, u64), Refusal> {
-    let books = lock(&core.ledger.books);
-    let absent = || Refusal::Absent(format!("there is no {group}"));
-    let dead = books.served(group).ok_or_else(absent)?.deliveries.dead();
-    let Some(mut chosen) = positions else {
-        let (first, last) = (dead.keys().next(), dead.keys().next_back());
-        let range = first.zip(last).map_or(Left::Chosen(Vec::new()), |(first, last)| Left::Range(*first, *last));
-        return Ok((range, dead.len() as u64));
-    };
-    if chosen.len() > CHOSEN_MAX {
-        return Err(Refusal::Invalid(format!("a redrive chooses at most {CHOSEN_MAX} dead letters")));
-    }
-    if let Some(odd) = chosen.iter().find(|position| !dead.contains_key(position)) {
-        return Err(Refusal::Absent(format!("{group} has no dead letter at position {odd}")));
-    }
-    chosen.sort_unstable_by(|one, other| other.cmp(one));
-    chosen.dedup();
-    let count = chosen.len() as u64;
-    Ok((Left::Chosen(chosen), count))
-}
-
 impl Task {
     async fn run(mut self) {
         let rate = self.progress.borrow().rate;
         let (per_step, pause) = step(rate);
         loop {
-            let (positions, is_last) = self.next(per_step);
+            let (positions, is_last) = self.selection.next(&lock(&self.core.ledger.books), &self.group, per_step);
             let looked_at = positions.len() as u64;
             let put_back = match positions.is_empty() {
                 true => Ok(0),
@@ -223,29 +192,6 @@ impl Task {
             }
         }
         self.progress.send_modify(|progress| progress.state = State::Cancelled);
-    }
-
-    /// The next dead letters, and whether there are none behind them.
-    fn next(&mut self, max: usize) -> (Vec<Position>, bool) {
-        match &mut self.left {
-            Left::Chosen(chosen) => {
-                let rest = chosen.len().saturating_sub(max);
-                let mut next = chosen.split_off(rest);
-                next.reverse();
-                (next, rest == 0)
-            }
-            Left::Range(first, last) => {
-                let books = lock(&self.core.ledger.books);
-                let Some(served) = books.served(&self.group).filter(|_| first <= last) else {
-                    return (Vec::new(), true);
-                };
-                let mut behind = served.deliveries.dead().range(*first..=*last).map(|(position, _)| *position);
-                let next: Vec<Position> = behind.by_ref().take(max).collect();
-                let beyond = behind.next();
-                *first = beyond.unwrap_or(Position(last.0.saturating_add(1)));
-                (next, beyond.is_none())
-            }
-        }
     }
 }
 

@@ -48,6 +48,17 @@ pub enum Refusal {
     /// The lease does not count any more.
     #[error("the lease is over: the message was settled, or somebody else has got it since")]
     LeaseOver,
+    /// The group has as many dead letters as it may, and so gives nothing out.
+    #[error(
+        "{group} has {dead} dead letters, which is all that it may, and gives nothing out until some are gone: look at them \
+         (GET …/dead-letters), then put them back (POST …/redrives) or drop them (DELETE …/dead-letters)"
+    )]
+    DeadLetters {
+        /// Whose.
+        group: crate::record::Group,
+        /// How many.
+        dead: usize,
+    },
     /// Dead letters are being put back already; the text says how far that is.
     #[error("its dead letters are being put back already: {0}; wait for its end, or cancel it")]
     Redriving(String),
@@ -71,7 +82,7 @@ impl Refusal {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Depth { .. } | Self::NotConfigured | Self::Ending => Some(Duration::from_secs(1)),
-            Self::NoRoom(_) => Some(Duration::from_secs(5)),
+            Self::NoRoom(_) | Self::DeadLetters { .. } => Some(Duration::from_secs(5)),
             _ => None,
         }
     }

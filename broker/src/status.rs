@@ -34,7 +34,7 @@ pub struct QueueStatus {
     pub counts: Counts,
     /// Messages are ready that nobody gets, since too many are leased.
     pub blocked_by_in_flight: bool,
-    /// Nothing is given out, since there are too many dead letters; a redrive, or the end of their time, ends that.
+    /// Nothing is given out, since there are too many dead letters; that some are redriven or dropped, or the end of their time, ends that.
     pub blocked_by_dead_letters: bool,
     /// Messages accepted, by publisher.
     #[serde(serialize_with = "by_text")]
@@ -91,7 +91,7 @@ pub struct SubscriptionStatus {
     pub counts: Counts,
     /// It looks at no more events, since too many are unsettled.
     pub blocked_by_in_flight: bool,
-    /// Nothing is given out, since there are too many dead letters; a redrive, or the end of their time, ends that.
+    /// Nothing is given out, since there are too many dead letters; that some are redriven or dropped, or the end of their time, ends that.
     pub blocked_by_dead_letters: bool,
     /// It stands still.
     pub paused: bool,

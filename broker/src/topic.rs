@@ -297,8 +297,8 @@ mod tests {
         assert!(subscription.is_blocked());
         assert_eq!((topic.lag(subscription), topic.position(subscription)), (3_000, Position(0)));
         let served = &mut topic.subscriptions.get_mut(&name).unwrap().served.deliveries;
-        assert_eq!(served.take(2, UNTIMED, NOW).messages.len(), 2);
-        assert!(served.held(Lease { position: Position(2), assigned: 1, epoch: 0 }).is_some());
+        assert_eq!(served.take(2, 7, UNTIMED, NOW).messages.len(), 2);
+        assert!(served.held(Lease { position: Position(2), fence: 7 }).is_some());
         served.settle(Position(0));
         topic.admit(&name);
         let subscription = &topic.subscriptions[&name];

@@ -79,6 +79,13 @@ pub enum Change {
         /// Which; those that are none any more are passed over.
         positions: Vec<Position>,
     },
+    /// Dead letters are dropped.
+    Forget {
+        /// Whose.
+        group: Group,
+        /// Which; those that are none any more are passed over.
+        positions: Vec<Position>,
+    },
     /// A subscription is moved.
     Seek {
         /// To what.
@@ -195,10 +202,19 @@ impl Books {
             Change::End { group, lease, cause, reason } => {
                 let served = self.served(&group).ok_or_else(|| absent(&group))?;
                 served.deliveries.held(lease).ok_or(Refusal::LeaseOver)?;
-                let record = self.ended(&group, lease.position, cause, Some(&reason), now);
+                let record = self.ended(&group, lease.position, cause, &reason, now);
                 Ok((record, 1))
             }
-            Change::Redrive { group, positions } => self.redrive(group, positions),
+            Change::Redrive { group, positions } => {
+                let positions = self.still_dead(&group, positions)?;
+                let count = positions.len() as u64;
+                Ok(((count > 0).then_some(Record::Redriven { group, positions }), count))
+            }
+            Change::Forget { group, positions } => {
+                let positions = self.still_dead(&group, positions)?;
+                let count = positions.len() as u64;
+                Ok(((count > 0).then_some(Record::Forgotten { group, positions }), count))
+            }
             Change::Seek { topic, name, target } => {
                 let held = self.subscribed(&topic, &name)?;
                 let to = held.resolve(target);
@@ -211,11 +227,10 @@ impl Books {
         }
     }
 
-    fn redrive(&self, group: Group, mut positions: Vec<Position>) -> Result<(Option<Record>, u64), Refusal> {
-        let dead = self.served(&group).ok_or_else(|| absent(&group))?.deliveries.dead();
+    fn still_dead(&self, group: &Group, mut positions: Vec<Position>) -> Result<Vec<Position>, Refusal> {
+        let dead = self.served(group).ok_or_else(|| absent(group))?.deliveries.dead();
         positions.retain(|position| dead.contains_key(position));
-        let count = positions.len() as u64;
-        Ok(((count > 0).then_some(Record::Redriven { group, positions }), count))
+        Ok(positions)
     }
 
     fn subscribed(&self, topic: &Name, name: &Name) -> Result<&crate::topic::Topic, Refusal> {

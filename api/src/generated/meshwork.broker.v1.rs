@@ -185,6 +185,26 @@ pub struct ListDeadLettersResponse {
     pub dead_letters: ::prost::alloc::vec::Vec<DeadLetter>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropDeadLettersRequest {
+    #[prost(string, tag = "1")]
+    pub queue: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub subscription: ::prost::alloc::string::String,
+    /// Which; none where `all` is said.
+    #[prost(uint64, repeated, tag = "4")]
+    pub positions: ::prost::alloc::vec::Vec<u64>,
+    /// All of them. It is said, so that an empty list drops nothing.
+    #[prost(bool, tag = "5")]
+    pub all: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropDeadLettersResponse {
+    #[prost(uint64, tag = "1")]
+    pub dropped: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RedriveRequest {
     #[prost(string, tag = "1")]
     pub queue: ::prost::alloc::string::String,
@@ -635,6 +655,31 @@ pub mod queues_client {
                 .insert(GrpcMethod::new("meshwork.broker.v1.Queues", "ListDeadLetters"));
             self.inner.unary(req, path, codec).await
         }
+        /// Drops dead letters for good.
+        pub async fn drop_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DropDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DropDeadLettersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/meshwork.broker.v1.Queues/DropDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("meshwork.broker.v1.Queues", "DropDeadLetters"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Begins to put dead letters back into delivery, with fresh attempts; answers when the first of them are.
         pub async fn redrive(
             &mut self,
@@ -764,6 +809,14 @@ pub mod queues_server {
             request: tonic::Request<super::ListDeadLettersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListDeadLettersResponse>,
+            tonic::Status,
+        >;
+        /// Drops dead letters for good.
+        async fn drop_dead_letters(
+            &self,
+            request: tonic::Request<super::DropDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DropDeadLettersResponse>,
             tonic::Status,
         >;
         /// Begins to put dead letters back into delivery, with fresh attempts; answers when the first of them are.
@@ -1148,6 +1201,51 @@ pub mod queues_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/meshwork.broker.v1.Queues/DropDeadLetters" => {
+                    #[allow(non_camel_case_types)]
+                    struct DropDeadLettersSvc<T: Queues>(pub Arc<T>);
+                    impl<
+                        T: Queues,
+                    > tonic::server::UnaryService<super::DropDeadLettersRequest>
+                    for DropDeadLettersSvc<T> {
+                        type Response = super::DropDeadLettersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DropDeadLettersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Queues>::drop_dead_letters(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DropDeadLettersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -115,7 +115,7 @@ fn summary(books: &Books) -> String {
         let messages: Vec<_> = match group {
             Group::Queue(_) => {
                 let messages = served.deliveries.messages().iter();
-                messages.map(|(position, message)| (position.0, message.attempts)).collect()
+                messages.map(|(position, message)| (position.0, message.attempts, message.fence)).collect()
             }
             // How far a subscription has looked ahead is nobody's business; its position and its lag are.
             Group::Subscription { .. } => Vec::new(),

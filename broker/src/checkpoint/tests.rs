@@ -4,6 +4,7 @@ use model::position::Position;
 use policy::schedule::Attempts;
 
 use super::*;
+use crate::record::tests::unhex;
 use crate::record::{Destination, Group, Identity, Published, Record};
 
 const NOW: Moment = Moment { tick_ms: 1_000, wall_ms: 1_000_000 };
@@ -13,7 +14,7 @@ fn name(text: &str) -> Name {
 }
 
 /// Books in which everything is that can be.
-fn books() -> Books {
+fn books(fence: u64) -> Books {
     let mut books = Books::new(1);
     let (work, events, mailer) = (name("work"), name("events"), name("mailer"));
     let group = Group::Subscription { topic: events.clone(), name: mailer.clone() };
@@ -44,7 +45,7 @@ fn books() -> Books {
         apply(Record::Again { group: group.clone(), position: delayed, attempts, due_ms: 1_000_500 });
         let reason = "why".to_owned();
         apply(Record::Dead { group: group.clone(), position: dead, attempts, reason, died_ms: 7 });
-        apply(Record::Assigned { group, consumer: mailer.clone(), messages: vec![(assigned, attempts)] });
+        apply(Record::Assigned { group, consumer: mailer.clone(), fence, messages: vec![(assigned, attempts)] });
     }
     apply(Record::Paused { topic: events, name: mailer, paused: true });
     books
@@ -52,7 +53,7 @@ fn books() -> Books {
 
 #[test]
 fn what_the_books_say_reads_back() {
-    let written = write(&books(), NOW);
+    let written = write(&books(7), NOW);
     let mut again = Books::new(2);
     read(&written, &mut again, NOW).unwrap();
     assert_eq!(write(&again, NOW), written);
@@ -61,11 +62,21 @@ fn what_the_books_say_reads_back() {
     assert_eq!((counts.ready, counts.delayed, counts.waiting, counts.dead), (2, 1, 1, 1), "{counts:?}");
     let subscription = &again.topics["events"].subscriptions["mailer"];
     assert_eq!((subscription.paused, subscription.cursor, subscription.served.tally.settled), (true, 6, 1));
+    assert_eq!(queue.served.deliveries.messages()[&Position(8)].fence, 7);
+}
+
+/// Version 1 knew no fences.
+#[test]
+fn a_checkpoint_of_version_1_is_read() {
+    let mut again = Books::new(2);
+    read(&unhex(include_str!("checkpoint-1.hex").trim_end()), &mut again, NOW).unwrap();
+    assert_eq!(write(&again, NOW), write(&books(0), NOW));
+    assert_eq!(read(&[3], &mut Books::new(2), NOW), Err(Error::Field("version")), "nor is a later one guessed at");
 }
 
 #[test]
 fn a_checkpoint_that_is_cut_is_refused() {
-    let written = write(&books(), NOW);
+    let written = write(&books(7), NOW);
     for end in 0..written.len() {
         assert!(read(&written[..end], &mut Books::new(1), NOW).is_err(), "cut at {end}");
     }

@@ -22,7 +22,7 @@ fn positions(taken: &Taken) -> Vec<u64> {
 fn a_lease_that_runs_out_is_told_once_and_its_ack_still_counts() {
     let mut deliveries = Deliveries::default();
     deliveries.insert(Position(1), index(1, None), Attempts::default());
-    let taken = deliveries.take(5, 100, at(0));
+    let taken = deliveries.take(5, 7, 100, at(0));
     assert_eq!(positions(&taken), [1]);
     assert_eq!(deliveries.fire(at(99)), []);
     assert_eq!(deliveries.fire(at(100)), [Position(1)]);
@@ -30,13 +30,35 @@ fn a_lease_that_runs_out_is_told_once_and_its_ack_still_counts() {
     let attempts = Attempts { assigned: 1, failed: 1 };
     deliveries.again(Position(1), attempts, 300, at(200));
     assert_eq!(deliveries.counts(), Counts { delayed: 1, ..Counts::default() });
-    let lease = Lease { position: Position(1), assigned: 1, epoch: 0 };
+    let lease = Lease { position: Position(1), fence: 7 };
     assert!(deliveries.held(lease).is_some());
     assert_eq!(deliveries.fire(at(300)), []);
-    assert_eq!(positions(&deliveries.take(5, 400, at(300))), [1]);
+    assert_eq!(positions(&deliveries.take(5, 8, 400, at(300))), [1]);
     assert!(deliveries.held(lease).is_none(), "somebody else has it now");
     assert!(deliveries.settle(Position(1)));
     assert_eq!(deliveries.counts(), Counts::default());
+}
+
+#[test]
+fn a_lease_is_of_one_assignment() {
+    let mut deliveries = Deliveries::default();
+    let lease = |fence| Lease { position: Position(1), fence };
+    deliveries.insert(Position(1), index(1, None), Attempts::default());
+    assert!(deliveries.held(lease(0)).is_none(), "nobody has got it yet");
+    deliveries.take(1, 7, UNTIMED, at(0));
+    assert!(deliveries.held(lease(7)).is_some() && deliveries.held(lease(8)).is_none());
+    deliveries.bury(Position(1), Attempts { assigned: 1, failed: 1 }, "why", 0);
+    deliveries.redrive(Position(1));
+    assert!(
+        deliveries.held(lease(7)).is_none() && deliveries.held(lease(0)).is_none(),
+        "a redrive takes it from its holder"
+    );
+    // As a replay has it.
+    deliveries.assigned(Position(1), Attempts { assigned: 1, failed: 0 }, 9);
+    assert!(deliveries.held(lease(9)).is_some() && deliveries.held(lease(7)).is_none());
+    deliveries.clear();
+    deliveries.insert(Position(1), index(1, None), Attempts::default());
+    assert!(deliveries.held(lease(9)).is_none(), "and so does a seek");
 }
 
 #[test]
@@ -44,11 +66,11 @@ fn what_is_over_is_not_given_out() {
     let mut deliveries = Deliveries::default();
     deliveries.insert(Position(1), Index { expires_ms: Some(1_000_010), ..index(1, None) }, Attempts::default());
     deliveries.insert(Position(2), index(2, None), Attempts::default());
-    let taken = deliveries.take(5, UNTIMED, at(10));
+    let taken = deliveries.take(5, 1, UNTIMED, at(10));
     assert_eq!((positions(&taken), taken.expired), (vec![2], vec![Position(1)]));
     deliveries.bury(Position(1), Attempts::default(), "expired", 0);
     assert!(deliveries.redrive(Position(1)));
-    assert_eq!(positions(&deliveries.take(5, UNTIMED, at(20))), [1], "a redriven one does not expire again");
+    assert_eq!(positions(&deliveries.take(5, 1, UNTIMED, at(20))), [1], "a redriven one does not expire again");
 }
 
 /// They were bounded by their age alone.
@@ -59,20 +81,20 @@ fn too_many_dead_letters_stop_the_delivery_until_some_are_gone() {
     for position in 0..=DEAD_MAX as u64 {
         deliveries.insert(Position(position), over, Attempts::default());
     }
-    let expired = deliveries.take(1, UNTIMED, at(0)).expired;
+    let expired = deliveries.take(1, 1, UNTIMED, at(0)).expired;
     assert_eq!(expired.len(), DEAD_MAX, "nor does what has expired pass the bound");
     for position in expired {
         deliveries.bury(position, Attempts::default(), "expired", 1_000 - position.0 % 1_000);
     }
     deliveries.insert(Position(1_000_000), index(1, None), Attempts::default());
     assert!(deliveries.is_full_of_dead());
-    assert_eq!(deliveries.take(1, UNTIMED, at(0)), Taken::default());
+    assert_eq!(deliveries.take(1, 1, UNTIMED, at(0)), Taken::default());
     let oldest = deliveries.dead_before(2, 10);
     assert_eq!(oldest.iter().map(|position| position.0 % 1_000).collect::<Vec<_>>(), [999; 10], "the oldest first");
     assert!(deliveries.forget(oldest[0]) && deliveries.redrive(oldest[1]));
     assert_eq!(deliveries.dead_before(2, 10).len(), 10);
     assert_eq!(deliveries.dead_before(1, 10), []);
-    assert_eq!(positions(&deliveries.take(2, UNTIMED, at(0))), [oldest[1].0, 1_000_000]);
+    assert_eq!(positions(&deliveries.take(2, 1, UNTIMED, at(0))), [oldest[1].0, 1_000_000]);
 }
 
 /// What a consumer, a timer or an operator may do.
@@ -117,7 +139,7 @@ proptest! {
                     deliveries.insert(Position(published), index(published, key), Attempts::default());
                 }
                 Step::Take(max, hold) => {
-                    for (position, message) in deliveries.take(max, tick + hold, at(tick)).messages {
+                    for (position, message) in deliveries.take(max, 1, tick + hold, at(tick)).messages {
                         if let Some(key) = message.index.key
                             && message.attempts.assigned == 1 && !buried_once.contains(&position) {
                             let before = last_of_key.insert(key, position);
@@ -175,7 +197,7 @@ proptest! {
             for position in deliveries.fire(now) {
                 deliveries.again(position, Attempts::default(), now.tick_ms, now);
             }
-            for (position, _) in deliveries.take(usize::MAX, UNTIMED, now).messages {
+            for (position, _) in deliveries.take(usize::MAX, 1, UNTIMED, now).messages {
                 deliveries.settle(position);
                 settled += 1;
             }

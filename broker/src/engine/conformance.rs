@@ -1,11 +1,16 @@
-//! The first conformance list: what every engine must do, as one function over a way to open one. An engine's own tests add what only
-//! it can do.
+//! The first conformance list: what every engine must do, as one function over a way to open one. What it must do on a disk that is full, or under
+//! a machine that stops, is in [`faults`]; an engine's own tests add what only it can do.
+
+pub mod faults;
 
 use bytes::Bytes;
 use model::config::Durability;
 use model::position::Position;
 
 use super::{Engine, Error, Room};
+
+/// How many bytes may wait for a commit at most.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Opens the same engine again, after the one before was dropped.
 pub type Open<'a> = &'a mut dyn FnMut() -> Box<dyn Engine>;
@@ -16,6 +21,7 @@ pub type Open<'a> = &'a mut dyn FnMut() -> Box<dyn Engine>;
 /// Where the engine does not do what it must.
 pub fn check(open: Open<'_>) {
     positions_follow_each_other_and_read_back(open);
+    what_may_wait_is_bounded_and_what_was_taken_stays(open);
     what_was_answered_is_there_after_a_restart(open);
     what_is_trimmed_is_gone_and_the_rest_stays(open);
 }
@@ -64,6 +70,28 @@ fn positions_follow_each_other_and_read_back(open: Open<'_>) {
         Ok(at) => assert_eq!(reader.read(at).ok(), Some(large)),
         Err(error) => panic!("a record of a MiB: {error}"),
     }
+}
+
+fn what_may_wait_is_bounded_and_what_was_taken_stays(open: Open<'_>) {
+    let mut engine = open();
+    let large = |number: usize| Bytes::from(vec![number as u8; 1 << 20]);
+    let mut taken = Vec::new();
+    loop {
+        assert!(taken.len() << 20 <= WAITING_BYTES_MAX, "what may wait for a commit is bounded");
+        match engine.append(&large(taken.len()), Room::Plain) {
+            Ok(at) => taken.push(at),
+            Err(Error::Backlog) => break,
+            Err(error) => panic!("as much as may waits, and that is: {error}"),
+        }
+    }
+    let next = engine.usage().next;
+    assert_eq!(taken.last().map(|last| last.0 + 1), Some(next.0), "what is refused takes no position");
+    let committed = engine.commit(Durability::Sync);
+    assert!(committed.is_ok(), "{committed:?}");
+    for (number, at) in taken.into_iter().enumerate() {
+        assert!(engine.reader().read(at).is_ok_and(|read| read == large(number)), "what was taken is written: at {at}");
+    }
+    assert_eq!(append(&mut *engine, 0..1, Durability::Sync), next, "after the commit it takes more");
 }
 
 fn what_was_answered_is_there_after_a_restart(open: Open<'_>) {

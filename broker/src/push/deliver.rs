@@ -92,7 +92,7 @@ impl Push {
         let headers = request.headers_mut();
         cloudevents::http::write(event, headers)?;
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(event.data.len()));
-        headers.insert("meshwork-attempt", HeaderValue::from(given.lease.assigned));
+        headers.insert("meshwork-attempt", HeaderValue::from(given.message.attempts.assigned));
         headers.insert("meshwork-position", HeaderValue::from(given.lease.position.0));
         let trace = self.span(event).format();
         headers.insert("traceparent", HeaderValue::from_bytes(&trace)?);

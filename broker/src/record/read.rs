@@ -7,7 +7,8 @@ use model::position::Position;
 use policy::schedule::Attempts;
 
 use super::write::{
-    AGAIN, ASSIGNED, CARRIED, CHECKPOINT, DEAD, FORGOTTEN, PAUSED, PUBLISHED, REDRIVEN, SETTLED, SOUGHT, SUBSCRIBED,
+    AGAIN, ASSIGNED, ASSIGNED_UNFENCED, CARRIED, CHECKPOINT, DEAD, FORGOTTEN, PAUSED, PUBLISHED, REDRIVEN, SETTLED,
+    SOUGHT, SUBSCRIBED,
 };
 use super::{Destination, Group, Identity, Published, Record};
 
@@ -35,7 +36,15 @@ impl Record {
         let record = match from.byte()? {
             PUBLISHED => Self::Published(from.published()?),
             CARRIED => Self::Carried { position: from.position()?, published: from.published()? },
-            ASSIGNED => Self::Assigned { group: from.group()?, consumer: from.name()?, messages: from.messages()? },
+            ASSIGNED => Self::Assigned {
+                group: from.group()?,
+                consumer: from.name()?,
+                fence: from.number()?,
+                messages: from.messages()?,
+            },
+            ASSIGNED_UNFENCED => {
+                Self::Assigned { group: from.group()?, consumer: from.name()?, fence: 0, messages: from.messages()? }
+            }
             SETTLED => Self::Settled { group: from.group()?, positions: from.positions()? },
             REDRIVEN => Self::Redriven { group: from.group()?, positions: from.positions()? },
             FORGOTTEN => Self::Forgotten { group: from.group()?, positions: from.positions()? },

@@ -6,6 +6,11 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+fn assigned(fence: u64) -> Record {
+    let messages = vec![(Position(128), Attempts { assigned: 300, failed: 2 })];
+    Record::Assigned { group: Group::Queue(name("work")), consumer: name("worker"), fence, messages }
+}
+
 fn every_record() -> Vec<Record> {
     let group = Group::Subscription { topic: name("orders"), name: name("mailer") };
     let queue = Group::Queue(name("work"));
@@ -31,7 +36,7 @@ fn every_record() -> Vec<Record> {
         Record::Published(published.clone()),
         Record::Published(bare),
         Record::Carried { position: Position(9), published },
-        Record::Assigned { group: queue.clone(), consumer: name("worker"), messages: vec![(Position(128), attempts)] },
+        assigned(0x0123_4567_89ab_cdef),
         Record::Settled { group: group.clone(), positions: positions.clone() },
         Record::Redriven { group: group.clone(), positions: positions.clone() },
         Record::Forgotten { group: queue.clone(), positions },
@@ -76,6 +81,12 @@ fn a_record_that_is_cut_is_refused() {
     assert_eq!(Record::read(&[99]), Err(Error::Tag(99)));
 }
 
+/// As a line of hexadecimal digits.
+pub(crate) fn unhex(line: &str) -> Vec<u8> {
+    let byte = |index: usize| u8::from_str_radix(&line[index..index + 2], 16).unwrap();
+    (0..line.len()).step_by(2).map(byte).collect()
+}
+
 /// What version 1 has written must be read by every later one.
 #[test]
 fn records_of_version_1_are_read() {
@@ -83,9 +94,14 @@ fn records_of_version_1_are_read() {
     let records = every_record();
     assert_eq!(lines.len(), records.len());
     for (line, record) in lines.into_iter().zip(records) {
-        let byte = |index: usize| u8::from_str_radix(&line[index..index + 2], 16).unwrap();
-        let bytes: Vec<u8> = (0..line.len()).step_by(2).map(byte).collect();
+        let bytes = unhex(line);
         assert_eq!(Record::read(&bytes), Ok((record.clone(), &[][..])), "{line}");
         assert_eq!(record.write(), bytes, "a changed layout needs a new tag: {record:?}");
     }
+}
+
+#[test]
+fn an_assignment_without_its_fence_is_read() {
+    let bytes = unhex("030004776f726b06776f726b6572018001ac0202");
+    assert_eq!(Record::read(&bytes), Ok((assigned(0), &[][..])));
 }

@@ -11,7 +11,8 @@ use super::{Destination, Group, Identity, Published, Record};
 
 pub(super) const PUBLISHED: u8 = 1;
 pub(super) const CARRIED: u8 = 2;
-pub(super) const ASSIGNED: u8 = 3;
+/// Read only: an assignment without its fence.
+pub(super) const ASSIGNED_UNFENCED: u8 = 3;
 pub(super) const SETTLED: u8 = 4;
 pub(super) const AGAIN: u8 = 5;
 pub(super) const DEAD: u8 = 6;
@@ -21,6 +22,7 @@ pub(super) const SUBSCRIBED: u8 = 9;
 pub(super) const SOUGHT: u8 = 10;
 pub(super) const PAUSED: u8 = 11;
 pub(super) const CHECKPOINT: u8 = 12;
+pub(super) const ASSIGNED: u8 = 13;
 
 /// What the fields before the event take at most, names aside, for sizing a buffer once.
 const HEADER_ROOM: usize = 160;
@@ -51,10 +53,11 @@ impl Record {
                 put_number(to, position.0);
                 put_published(to, published);
             }
-            Self::Assigned { group, consumer, messages } => {
+            Self::Assigned { group, consumer, fence, messages } => {
                 to.push(ASSIGNED);
                 put_group(to, group);
                 put_text(to, consumer.as_str());
+                put_number(to, *fence);
                 put_number(to, messages.len() as u64);
                 for (position, attempts) in messages {
                     put_number(to, position.0);

@@ -39,14 +39,15 @@ struct Nothing {}
 
 /// All resources.
 pub fn router(core: Arc<Core>) -> Router {
+    let dead_letters = || get(dead_letters::list).delete(dead_letters::purge);
     Router::new()
         .merge(plain().route_layer(middleware::from_fn(without_query)))
         // Publishing looks by itself: what a layer costs would be paid for each message.
         .route("/v1/queues/{queue}/messages", post(publish::to_queue))
         .route("/v1/topics/{topic}/messages", get(topics::read).post(publish::to_topic))
         .route("/v1/queues/{queue}/leases", post(queues::lease))
-        .route("/v1/queues/{queue}/dead-letters", get(dead_letters::list))
-        .route("/v1/topics/{topic}/subscriptions/{name}/dead-letters", get(dead_letters::list))
+        .route("/v1/queues/{queue}/dead-letters", dead_letters())
+        .route("/v1/topics/{topic}/subscriptions/{name}/dead-letters", dead_letters())
         .fallback(no_such_resource)
         .method_not_allowed_fallback(no_such_method)
         .with_state(core)

@@ -126,6 +126,9 @@ const fn wire(refusal: &Refusal) -> Wire {
             row(S::TOO_MANY_REQUESTS, DENIED, C::ResourceExhausted, "queue-full", "The queue is full")
         }
         Refusal::LeaseOver => row(S::CONFLICT, REQUEST, C::FailedPrecondition, "lease-over", "The lease is over"),
+        Refusal::DeadLetters { .. } => {
+            row(S::CONFLICT, REQUEST, C::FailedPrecondition, "too-many-dead-letters", "Too many dead letters")
+        }
         Refusal::Redriving(_) => {
             row(S::CONFLICT, REQUEST, C::FailedPrecondition, "redrive-running", "A redrive is running")
         }

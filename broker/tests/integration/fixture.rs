@@ -138,6 +138,13 @@ impl Fixture {
         Self::on(disk, part).await
     }
 
+    /// The process ends and is started again; the machine goes on.
+    pub async fn restart(self, part: BrokerPart) -> Self {
+        drop(self.signal.drain(std::time::Duration::ZERO).await);
+        drop(self.broker);
+        Self::on(self.disk, part).await
+    }
+
     /// What a service gets for a request.
     pub async fn call(&self, service: &str, request: Request<Body>) -> (StatusCode, HeaderMap, Bytes) {
         let mut request = request;

@@ -112,6 +112,13 @@ async fn queues_over_grpc() {
     let cancel = wire::CancelRedriveRequest { queue: "work".to_owned(), ..Default::default() };
     assert_eq!(worker.cancel_redrive(cancel).await.unwrap().into_inner(), progress, "it has ended already");
     assert_eq!(worker.lease(lease.clone()).await.unwrap().into_inner().leases.len(), 1);
+    let drop = wire::DropDeadLettersRequest { queue: "work".to_owned(), ..Default::default() };
+    let refused = worker.drop_dead_letters(drop.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "an empty list is not all of them");
+    let all = wire::DropDeadLettersRequest { all: true, ..drop.clone() };
+    assert_eq!(worker.drop_dead_letters(all).await.unwrap().into_inner().dropped, 0, "what was redriven is none");
+    let chosen = wire::DropDeadLettersRequest { positions: vec![dead[0].position], ..drop };
+    assert_eq!(worker.drop_dead_letters(chosen).await.unwrap_err().code(), Code::NotFound);
     let refused = sender.lease(lease).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("services.orders.consumes"), "{refused}");

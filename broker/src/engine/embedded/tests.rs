@@ -7,7 +7,7 @@ use storage::disk::memory::{MemoryDisk, Operation};
 use storage::disk::real::RealDisk;
 
 use super::*;
-use crate::engine::conformance;
+use crate::engine::conformance::{self, faults};
 
 /// Small, so that the list crosses segments.
 const SMALL: Kept = Kept { segment_bytes: 4 << 10, reserve_bytes: 512 };
@@ -26,6 +26,31 @@ fn it_conforms_in_memory() {
 fn it_conforms_on_a_real_disk() {
     let folder = tempfile::tempdir().unwrap();
     conformance::check(&mut || Box::new(open(Arc::new(RealDisk), folder.path())));
+}
+
+struct OnMemory(MemoryDisk);
+
+impl faults::Rig for OnMemory {
+    fn open(&mut self) -> Box<dyn Engine> {
+        Box::new(open(Arc::new(self.0.clone()), Path::new("/log")))
+    }
+
+    fn fill(&mut self) {
+        self.0.fail(Operation::Allocate, 0, io::ErrorKind::StorageFull, true);
+    }
+
+    fn relieve(&mut self) {
+        self.0.heal();
+    }
+
+    fn crash(&mut self, seed: u64) {
+        self.0.crash(seed);
+    }
+}
+
+#[test]
+fn it_conforms_on_a_full_disk_and_through_crashes() {
+    faults::check(&mut || Box::new(OnMemory(MemoryDisk::default())));
 }
 
 #[test]

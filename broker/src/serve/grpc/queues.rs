@@ -13,6 +13,7 @@ use super::{caller, missing_event, receipt};
 use crate::accept::{Kind, accept};
 use crate::consume;
 use crate::core::Core;
+use crate::purge;
 use crate::record::Group;
 use crate::redrive::{self, Asked, Progress};
 use crate::refusal::Refusal;
@@ -79,7 +80,7 @@ impl wire::queues_server::Queues for Queues {
                     .into_iter()
                     .map(|leased| wire::Leased {
                         lease: consume::lease_text(leased.lease),
-                        attempt: leased.lease.assigned,
+                        attempt: leased.attempt,
                         position: leased.lease.position.0,
                         event: Some(leased.event),
                         expires_ms: leased.expires_ms,
@@ -140,6 +141,24 @@ impl wire::queues_server::Queues for Queues {
                     .collect(),
             }
         }))
+    }
+
+    async fn drop_dead_letters(
+        &self,
+        request: Request<wire::DropDeadLettersRequest>,
+    ) -> Answer<wire::DropDeadLettersResponse> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner();
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
+        let group = group.map_err(|refusal| status(&refusal))?;
+        let chosen: Vec<Position> = asked.positions.into_iter().map(Position).collect();
+        let chosen = match (chosen.is_empty(), asked.all) {
+            (false, false) => Some(chosen),
+            (true, true) => None,
+            _ => return Err(status(&Refusal::Invalid("either positions, or all".to_owned()))),
+        };
+        let dropped = purge::run(&self.0, &group, chosen).await;
+        answer(dropped.map(|dropped| wire::DropDeadLettersResponse { dropped }))
     }
 
     async fn redrive(&self, request: Request<wire::RedriveRequest>) -> Answer<wire::RedriveProgress> {

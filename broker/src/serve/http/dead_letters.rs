@@ -1,4 +1,4 @@
-//! Dead letters and their redrives: the same for a queue and for a subscription.
+//! Dead letters, their redrives and their end: the same for a queue and for a subscription.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use model::position::Position;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Caller, Problem, Told};
+use super::{Caller, Nothing, Problem, Told};
 use crate::cloudevents;
 use crate::consume::{self, DeadLetter};
 use crate::core::Core;
+use crate::purge;
 use crate::record::Group;
 use crate::redrive::{self, Asked, Progress};
+use crate::refusal::Refusal;
 
 /// The queue or subscription of the path, for a caller who may have its dead letters.
 pub(super) struct Whose(Group);
@@ -72,6 +74,27 @@ fn written(group: &Group, letter: &DeadLetter) -> Value {
         "died_ms": letter.died_ms,
         "event": cloudevents::json::write(&letter.event),
     })
+}
+
+/// All of them, or those of each `position=`. A body is refused: whoever chooses in it would lose all.
+pub(super) async fn purge(
+    State(core): State<Arc<Core>>,
+    Whose(group): Whose,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    Told(Nothing {}): Told<Nothing>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query?;
+    let chosen: Vec<Position> = query.iter().map(position).collect::<Result<_, _>>()?;
+    let dropped = purge::run(&core, &group, (!chosen.is_empty()).then_some(chosen)).await?;
+    Ok(Json(json!({ "dropped": dropped })))
+}
+
+fn position((name, value): &(String, String)) -> Result<Position, Refusal> {
+    match (name.as_str(), value.parse()) {
+        ("position", Ok(position)) => Ok(Position(position)),
+        ("position", Err(why)) => Err(Refusal::Invalid(format!("position={value}: {why}"))),
+        _ => Err(Refusal::Invalid(format!("unknown query parameter {name:?}; dead letters are chosen by position="))),
+    }
 }
 
 #[derive(Deserialize, Default)]

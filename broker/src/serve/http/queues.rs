@@ -75,7 +75,7 @@ pub(super) async fn lease(
     let leases = leases.iter().map(|leased| {
         json!({
             "lease": consume::lease_text(leased.lease),
-            "attempt": leased.lease.assigned,
+            "attempt": leased.attempt,
             "position": leased.lease.position,
             "expires_ms": leased.expires_ms,
             "event": cloudevents::json::write(&leased.event),
