@@ -22,11 +22,12 @@ pub fn open(options: &Options, clock: Clock) -> Result<(Books, Embedded), Error>
             odd.get_or_insert(Error::Record { position, why });
         }
     };
-    let Opened { engine, recovery } =
+    let Opened { mut engine, recovery } =
         Embedded::open(options.disk.clone(), &options.dir, kept(options.place), &mut visit)?;
     if let Some(error) = odd {
         return Err(error);
     }
+    engine.fill_ahead(options.place)?;
     let torn_bytes = recovery.torn_bytes;
     tracing::info!(dir = %options.dir.display(), records = recovery.records, torn_bytes, "the broker's log was read");
     Ok((reading.books, engine))

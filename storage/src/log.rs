@@ -30,6 +30,7 @@ use spare::Spare;
 pub use error::Error;
 pub use reader::Reader;
 pub use recover::Recovery;
+pub use spare::Filler;
 
 /// How far ahead of the records zeros are written. A block that was only reserved is turned into a written one by its first sync, which
 /// costs the file system a journal entry; so it is done for many blocks at once. docs/decisions/2026-11-24-storage.md has the figures.
@@ -251,6 +252,19 @@ impl Log {
         self.shared.segments().iter().map(|segment| segment.info()).collect()
     }
 
+    /// Writes zeros over the segment after the last one, beside the commits: to be called from another thread, a step at a time, while
+    /// [`Log::wants_zeros`]. Without it they are written by the commits, which wait for them.
+    #[must_use]
+    pub fn filler(&self) -> Filler {
+        self.spare.filler()
+    }
+
+    /// Whether [`Filler::fill`] has something to do.
+    #[must_use]
+    pub fn wants_zeros(&self) -> bool {
+        self.spare.wants_zeros()
+    }
+
     /// Whether the disk refuses room for the next segment: soon [`Log::append`] will be refused, if it is not yet.
     #[must_use]
     pub fn is_short_of_room(&self) -> bool {
@@ -334,12 +348,12 @@ impl Log {
         let bytes = self.options.segment_bytes.max(pending + SEGMENT_HEADER_BYTES as u64);
         let path = self.folder.join(segment::file_name(self.next_sequence));
         let header = frame::segment_header(self.manifest.log_id, self.next_sequence);
-        let file = match self.spare.take(&*self.disk, &path, &header, bytes) {
+        let (file, zeroed) = match self.spare.take(&*self.disk, &path, &header, bytes) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 return Err(Error::Full { folder: self.folder.clone() });
             }
             Err(error) => return Err(self.failed(&path, error)),
-            Ok(file) => file,
+            Ok(taken) => taken,
         };
         let before = std::mem::replace(
             &mut self.active,
@@ -348,7 +362,7 @@ impl Log {
         before.close().map_err(|source| self.failed(before.path(), source))?;
         self.shared.segments_mut().push(self.active.clone());
         (self.room, self.end) = (bytes, self.active.end());
-        self.zeroed = self.end;
+        self.zeroed = self.end.max(zeroed);
         Ok(())
     }
 
@@ -421,7 +435,7 @@ fn make(disk: &dyn Disk, folder: &Path, options: Options, spare: &mut Spare) -> 
     let manifest = Manifest { log_id: u64::from(seed) << 32 ^ options.id_seed, first_sequence: 1 };
     let path = folder.join(segment::file_name(1));
     let header = frame::segment_header(manifest.log_id, 1);
-    let file = spare.take(disk, &path, &header, options.segment_bytes).map_err(|source| match source.kind() {
+    let (file, _) = spare.take(disk, &path, &header, options.segment_bytes).map_err(|source| match source.kind() {
         io::ErrorKind::StorageFull => Error::Full { folder: folder.to_owned() },
         _ => Error::Disk { path: path.clone(), source },
     })?;

@@ -1,13 +1,16 @@
 //! The embedded engine: the broker's own log on its own disk. It serves one machine.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use model::config::Durability;
 use model::position::Position;
+use runtime::lanes::{self, Place};
 use storage::disk::Disk;
 use storage::log::{self, Level, Log, Options};
+use tokio::sync::mpsc;
 
 use super::{Capabilities, Engine, Error, Reader, Room, Segment, Usage};
 
@@ -37,6 +40,8 @@ impl Default for Kept {
 #[derive(Debug)]
 pub struct Embedded {
     log: Log,
+    /// Wakes whoever fills the log's next segment, where somebody does.
+    filling: Option<mpsc::Sender<()>>,
 }
 
 /// What a start has found.
@@ -71,7 +76,17 @@ impl Embedded {
         };
         let mut replay = |sequence, record: &[u8]| visit(Position(sequence), record);
         let (log, recovery) = Log::open(disk, folder, options, &mut replay)?;
-        Ok(Opened { engine: Self { log }, recovery })
+        Ok(Opened { engine: Self { log, filling: None }, recovery })
+    }
+
+    /// From now on the zeros of the log's next segment are written at `place`, beside the commits; else commits write them and wait.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn fill_ahead(&mut self, place: Place) -> io::Result<()> {
+        let mut filler = self.log.filler();
+        self.filling = Some(lanes::disk_lane("broker-fill", place, 1, 1, move |_| filler.fill())?);
+        Ok(())
     }
 }
 
@@ -96,6 +111,12 @@ impl Engine for Embedded {
     }
 
     fn commit(&mut self, durability: Durability) -> Result<(), Error> {
+        if let Some(filling) = &self.filling
+            && self.log.wants_zeros()
+        {
+            // One step for each commit and beside it. While a step is under way and another waits, there is no need for a third.
+            let _ = filling.try_send(());
+        }
         self.log.commit(match durability {
             Durability::Sync => Level::Sync,
             Durability::Os => Level::Os,

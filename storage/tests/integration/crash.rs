@@ -16,6 +16,8 @@ enum Step {
     Commit(Level),
     /// Everything before the last few records may go.
     Trim(u64),
+    /// Another thread gets to write zeros over the next segment.
+    Fill,
     /// The process dies, the machine does not.
     Kill,
     /// The machine dies.
@@ -31,6 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Commit(Level::Sync)),
         2 => Just(Step::Commit(Level::Os)),
         1 => (0..10u64).prop_map(Step::Trim),
+        2 => Just(Step::Fill),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(Step::Crash),
         1 => (operation, 0..6u64, any::<u64>()).prop_map(|(operation, after, seed)| Step::CrashAt(operation, after, seed)),
@@ -75,6 +78,10 @@ impl Run {
                 }
             }),
             Step::Trim(keep) => log.trim((self.committed as u64).saturating_sub(keep)).map(drop),
+            Step::Fill => {
+                log.filler().fill();
+                Ok(())
+            }
             Step::Kill => return self.reopen(None),
             Step::Crash(seed) => return self.reopen(Some(seed)),
             Step::CrashAt(operation, after, seed) => {

@@ -118,3 +118,31 @@ fn one_folder_is_one_log() {
     drop(log);
     open(&disk, 4_000).unwrap();
 }
+
+#[test]
+fn a_segment_that_could_not_be_filled_ahead_is_as_good_as_one_that_was() {
+    for fault in [None, Some(Operation::Write), Some(Operation::Sync)] {
+        let disk = MemoryDisk::default();
+        let (mut log, ..) = open(&disk, 4_000).unwrap();
+        let mut filler = log.filler();
+        let mut filled = 0;
+        for number in 1..100u8 {
+            log.append(&[&[number; 100]]).unwrap();
+            log.commit(Level::Sync).unwrap();
+            if log.wants_zeros() {
+                if let Some(operation) = fault {
+                    disk.fail(operation, 0, ErrorKind::Other, false);
+                }
+                filler.fill();
+                filled += 1;
+                assert!(!log.wants_zeros(), "one step is a whole segment here, and a failure ends it");
+            }
+        }
+        assert!(filled > 2, "each segment's room is made once and filled once: {filled}");
+        drop(log);
+        disk.crash(7);
+        let records = open(&disk, 4_000).unwrap().2;
+        assert_eq!(records.len(), 99);
+        assert!(records.iter().zip(1..).all(|(record, number)| record[..] == [number; 100]));
+    }
+}
