@@ -77,9 +77,14 @@ impl Door {
     }
 }
 
-/// Opens a lane's listener. Where port 0 was asked for, the first lane chooses and the others follow.
-pub(crate) async fn open(address: SocketAddr, lanes: usize) -> io::Result<Listener> {
-    Listener::open(address, if lanes > 1 { Share::Lanes } else { Share::Alone }).await
+/// Opens the listener of one of `lanes` lanes; the first is opened before the others.
+pub(crate) async fn open(address: SocketAddr, lane: usize, lanes: usize) -> io::Result<Listener> {
+    let share = match lane {
+        _ if lanes == 1 => Share::Alone,
+        0 => Share::FirstLane,
+        _ => Share::NextLane,
+    };
+    Listener::open(address, share).await
 }
 
 /// Accepts connections until the door is closed.

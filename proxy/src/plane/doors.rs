@@ -79,7 +79,7 @@ impl Doors {
             async move {
                 let address = if lane == 0 { Some(asked) } else { follow(&chosen).await };
                 let Some(address) = address else { return };
-                let listener = match open(address, lanes).await.and_then(|l| Ok((l.local_addr()?, l))) {
+                let listener = match open(address, lane, lanes).await.and_then(|l| Ok((l.local_addr()?, l))) {
                     Ok((address, listener)) => {
                         chosen.send_replace(Chosen::Address(address));
                         // Full never: there is room for each lane's one report.
