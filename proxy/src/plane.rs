@@ -5,6 +5,7 @@ mod doors;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
@@ -263,15 +264,15 @@ impl DataPlane {
         Arc::new(Caller(Arc::new(arrival)))
     }
 
-    /// Closes the doors for the mesh and for the outside: no more connections, what is in progress is finished, with a bound of
-    /// ten seconds. HTTP/1.1 clients are told `Connection: close`, HTTP/2 clients GOAWAY.
-    pub async fn stop_inbound(&self) {
-        tokio::join!(self.doors.close(Direction::Inbound), self.doors.close(Direction::Gateway));
+    /// Closes the doors for the mesh and for the outside: no more connections, what is in progress is finished, and cut off where it
+    /// is not within `bound`. HTTP/1.1 clients are told `Connection: close`, HTTP/2 clients GOAWAY.
+    pub async fn stop_inbound(&self, bound: Duration) {
+        tokio::join!(self.doors.close(Direction::Inbound, bound), self.doors.close(Direction::Gateway, bound));
     }
 
-    /// Closes the door for the application; to be done once it has ended.
-    pub async fn stop_outbound(&self) {
-        self.doors.close(Direction::Outbound).await;
+    /// Closes the door for the application, as [`DataPlane::stop_inbound`]; to be done once the application has ended.
+    pub async fn stop_outbound(&self, bound: Duration) {
+        self.doors.close(Direction::Outbound, bound).await;
     }
 
     /// What went out since the start.
@@ -324,7 +325,7 @@ fn start_ticks(plane: &Arc<Plane>, doors: &Doors) {
     plane.lanes.run(move |lane| {
         let (plane, doors) = (ticked.clone(), doors.clone());
         async move {
-            let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+            let mut ticks = tokio::time::interval(Duration::from_secs(1));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {

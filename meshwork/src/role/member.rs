@@ -47,6 +47,8 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
     /// Whether each request is logged, as one JSON line.
     pub access_log: bool,
+    /// From being asked to end to being killed by whoever runs the role.
+    pub stop_timeout: Duration,
 }
 
 /// A member: its identity and what it keeps.

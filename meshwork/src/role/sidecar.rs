@@ -6,7 +6,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use control::client;
@@ -17,12 +16,10 @@ use runtime::metrics::Metrics;
 use tokio::sync::watch;
 
 use super::application::{self, Application};
+use super::deadline::{Deadline, Step};
 use super::member::{self, Member};
 use super::ready::Ready;
 use super::{Ground, access_log, health};
-
-/// How long requests in progress may take at the end.
-const DRAIN_BOUND: Duration = Duration::from_secs(30);
 
 /// How a sidecar runs.
 #[derive(Debug)]
@@ -55,18 +52,20 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         let plane = applying.clone();
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
-    let mut code = 0;
+    let mut application = None;
     if member::in_use(&mut version, &stop).await.is_ok() {
-        let mut application = start_application(&options, &plane)?;
-        code = serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
-        well.send_modify(|health| health.draining = true);
-        plane.stop_inbound().await;
-        if let Some(application) = application {
-            code = application.stop().await?;
-        }
+        application = start_application(&options, &plane)?;
+        serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
     }
-    plane.stop_outbound().await;
-    ending.drain(DRAIN_BOUND).await?;
+    let deadline = Deadline::after(options.member.stop_timeout);
+    well.send_modify(|health| health.draining = true);
+    plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
+    let code = match application {
+        Some(application) => application.stop(deadline.left_for(Step::Application)).await?,
+        None => 0,
+    };
+    plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
+    ending.drain(deadline.left_for(Step::Rest)).await?;
     Ok(code)
 }
 
@@ -95,6 +94,15 @@ fn start_application(options: &Options, plane: &DataPlane) -> anyhow::Result<Opt
     Ok(Some(application))
 }
 
+/// Why a sidecar serves no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was asked to end.
+    Asked,
+    /// Its application is gone.
+    ByItself,
+}
+
 /// Serves until `stop` or the application's own end. Watches the application's health all the while, and tells that the
 /// sidecar is ready when the application first is.
 async fn serve(
@@ -104,7 +112,7 @@ async fn serve(
     well: &watch::Sender<client::Health>,
     application: Option<&mut Application>,
     stop: &Drain,
-) -> anyhow::Result<i32> {
+) -> anyhow::Result<End> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.application_port));
     let watching = health::watch(address, options.health.clone(), well);
     let telling = tell_when_healthy(options, ground, plane, well.subscribe());
@@ -115,13 +123,13 @@ async fn serve(
         }
     };
     tokio::select! {
-        () = stop.requested() => Ok(0),
+        () = stop.requested() => Ok(End::Asked),
         code = ended => {
             let code = code?;
             tracing::warn!(code, "the application ended by itself");
-            Ok(code)
+            Ok(End::ByItself)
         }
-        () = watching => Ok(0),
+        () = watching => Ok(End::Asked),
         told = telling => match told {
             Ok(never) => match never {},
             Err(error) => Err(error),

@@ -397,6 +397,7 @@ fn common(options: &Options, folder: &Folder) -> Common {
         log_level: options.log_level.clone(),
         access_log: options.access_log,
         lanes: options.lanes,
+        stop: options.stop,
     }
 }
 

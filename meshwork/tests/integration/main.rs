@@ -7,6 +7,7 @@
 
 mod application;
 mod command_line;
+mod control_plane;
 mod demo;
 mod member;
 mod outside;
