@@ -1,11 +1,13 @@
 //! The sidecar: a data plane beside one instance of a service.
 //!
 //! It starts its application only when it can carry the application's traffic, and at the end it drains in the order that loses
-//! nothing: inbound first, then the application, and outbound only when the application has exited (semantics known from
-//! istio#51855 and from Linkerd's graceful shutdown, which refuses the application's own last calls).
+//! nothing: it serves on until its callers know that it goes, then closes inbound, then ends the application, and closes outbound
+//! only when the application has exited (semantics known from istio#51855 and from Linkerd's graceful shutdown, which refuses the
+//! application's own last calls).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use control::client;
@@ -20,6 +22,10 @@ use super::deadline::{Deadline, Step};
 use super::member::{self, Member};
 use super::ready::Ready;
 use super::{Ground, access_log, health};
+
+/// A request that was given this endpoint a moment before its sidecar took up the snapshot without it may still be on its way to
+/// connect: some round trips of a network within one region, and a turn of a busy processor.
+const LAST_CONNECTIONS: Duration = Duration::from_millis(100);
 
 /// How a sidecar runs.
 #[derive(Debug)]
@@ -52,13 +58,16 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         let plane = applying.clone();
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
-    let mut application = None;
+    let (mut application, mut end) = (None, End::Unused);
     if member::in_use(&mut version, &stop).await.is_ok() {
         application = start_application(&options, &plane)?;
-        serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
+        end = serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
     }
     let deadline = Deadline::after(options.member.stop_timeout);
     well.send_modify(|health| health.draining = true);
+    if end == End::Asked {
+        withdraw(&member, deadline.left_for(Step::Withdraw)).await;
+    }
     plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
     let code = match application {
         Some(application) => application.stop(deadline.left_for(Step::Application)).await?,
@@ -97,10 +106,30 @@ fn start_application(options: &Options, plane: &DataPlane) -> anyhow::Result<Opt
 /// Why a sidecar serves no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
+    /// It never did.
+    Unused,
     /// It was asked to end.
     Asked,
-    /// Its application is gone.
+    /// Its application is gone; there is nothing to serve callers with.
     ByItself,
+}
+
+/// Waits until no caller sends here any more. Where the control plane cannot tell when that is, nobody knows who still does, and
+/// all of `bound` is waited.
+async fn withdraw(member: &Member, bound: Duration) {
+    let withdrawn = async {
+        let member::Options { control, instance, .. } = member.options();
+        match client::withdrawn(control, &member.identity, instance).await {
+            Ok(()) => tokio::time::sleep(LAST_CONNECTIONS).await,
+            Err(error) => {
+                tracing::warn!(%error, "callers may not know yet that this instance ends; serving on for a while");
+                std::future::pending().await
+            }
+        }
+    };
+    if tokio::time::timeout(bound, withdrawn).await.is_err() {
+        tracing::warn!(?bound, "callers that still send here are refused from now on");
+    }
 }
 
 /// Serves until `stop` or the application's own end. Watches the application's health all the while, and tells that the

@@ -12,4 +12,5 @@ mod demo;
 mod member;
 mod outside;
 mod process;
+mod sidecar;
 mod up;
