@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::client::{self, Health, Hello, Offer, Session};
 use control::{ControlPlane, token};
+use meshwork::role::deadline::{Deadline, Step};
 use meshwork::role::{Ground, Threads, application, member, sidecar};
 use model::config;
 use model::identity::{SpiffeId, Subject};
@@ -97,7 +98,7 @@ impl Mesh {
     }
 
     /// The sidecar of `back`, with an application that calls `outside` when it is told to end.
-    async fn back(&self, stop: Drain) -> anyhow::Result<i32> {
+    async fn back(&self, stop_timeout: Duration, stop: Drain) -> anyhow::Result<i32> {
         let (subject, instance): (Subject, _) = ("service/back".parse().unwrap(), Name::new("back-0").unwrap());
         // The application listens there when it is started.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -114,7 +115,7 @@ impl Mesh {
                 data: PathBuf::from("/back"),
                 ready_file: None,
                 access_log: false,
-                stop_timeout: STOP_TIMEOUT,
+                stop_timeout,
             },
             outbound: ([127, 0, 0, 1], 0).into(),
             inbound: ([127, 0, 0, 1], 0).into(),
@@ -192,7 +193,7 @@ async fn a_sidecar_that_is_asked_to_end_loses_no_request() {
     let mesh = Arc::new(Mesh::start(outside.0.local_addr().unwrap(), drain).await);
     let (asking, stop) = drain::channel();
     let running = mesh.clone();
-    let back = tokio::spawn(async move { running.back(stop).await });
+    let back = tokio::spawn(async move { running.back(STOP_TIMEOUT, stop).await });
     let mut front = mesh.front().await;
     let live = front.offered(1).await;
     front.take_up(live);
@@ -216,4 +217,24 @@ async fn a_sidecar_that_is_asked_to_end_loses_no_request() {
     answer(outside.asked().await, GOOD_NIGHT).await;
     assert_eq!(soon("the end", back).await.unwrap().unwrap(), 0, "the application's last call was answered");
     ending.drain(BOUND).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sidecar_whose_control_plane_is_away_serves_on_for_its_share_of_the_end() {
+    let (ending, drain) = drain::channel();
+    let outside = Outside::start().await;
+    let mesh = Arc::new(Mesh::start(outside.0.local_addr().unwrap(), drain).await);
+    let (asking, stop) = drain::channel();
+    let (running, stop_timeout) = (mesh.clone(), Duration::from_secs(15));
+    let back = tokio::spawn(async move { running.back(stop_timeout, stop).await });
+    let mut front = mesh.front().await;
+    front.offered(1).await;
+    ending.drain(BOUND).await.unwrap();
+
+    let share = Deadline::after(stop_timeout).left_for(Step::Withdraw);
+    let begun = Instant::now();
+    asking.drain(Duration::ZERO).await.unwrap();
+    answer(outside.asked().await, GOOD_NIGHT).await;
+    assert!(begun.elapsed() >= share, "the application was told to end after {:?}", begun.elapsed());
+    assert_eq!(soon("the end", back).await.unwrap().unwrap(), 0);
 }
