@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! enrol ──► Identity ──► keep_renewed            (one task)
-//!                 └────► Session::start ──► next ──► Offer { snapshot, answer }
+//!                 ├────► Session::start ──► next ──► Offer { snapshot, answer }
+//!                 └────► withdrawn                   (once, at the end)
 //! ```
 //!
 //! A role loses nothing when the control plane is away: a session connects again for ever, and until it does the role works on
@@ -14,11 +15,13 @@ mod connect;
 mod enrolment;
 mod renewal;
 mod session;
+mod withdrawal;
 
 pub use enrolment::enrol;
 pub(crate) use renewal::Life;
 pub use renewal::{keep_renewed, renew};
 pub use session::{Health, Hello, Offer, Options, Session};
+pub use withdrawal::withdrawn;
 
 /// Why the control plane gave nothing.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::config::Config;
 use model::identity::Subject;
+use model::name::Name;
 use model::snapshot::Snapshot;
 use runtime::drain::Drain;
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub struct Hub {
     // One lock: every operation is short, does no I/O and needs more than one of the parts. It is never held across an await.
     state: Mutex<State>,
     bell: watch::Sender<()>,
+    // Rings when a role has answered for a snapshot or is gone. Apart from the bell, at which every stream looks for news.
+    answers: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,7 @@ impl Hub {
             refilled: restarted.then_some(started + registry::REFILL),
             state: Mutex::new(state),
             bell: watch::Sender::new(()),
+            answers: watch::Sender::new(()),
         })
     }
 
@@ -139,6 +143,7 @@ impl Hub {
     /// An instance says what became of a snapshot: taken up, or rejected for a reason.
     pub fn answered(&self, stream: &Stream, version: u64, rejected: Option<&str>) {
         self.state().sidecars.answered(stream, version, rejected);
+        self.answers.send_replace(());
     }
 
     /// A stream has ended.
@@ -146,6 +151,22 @@ impl Hub {
         let mut state = self.state();
         state.registry.ended(stream);
         state.sidecars.end(stream);
+        drop(state);
+        self.answers.send_replace(());
+    }
+
+    /// Resolves once nobody sends to an instance any more: it is no endpoint, and every role that is told of its service has answered
+    /// for what it is told now. A role that rejected that will not take up anything later either, and one without a stream cannot be
+    /// told; neither is waited for.
+    pub async fn withdrawn(&self, subject: &Subject, instance: &Name) {
+        let (mut bell, mut answers) = (self.bell(), self.answers.subscribe());
+        while !self.state().has_withdrawn(subject, instance) {
+            // Both ring until the hub is gone.
+            tokio::select! {
+                _ = bell.changed() => {}
+                _ = answers.changed() => {}
+            }
+        }
     }
 
     /// Whether `stream` still speaks for its instance.
@@ -158,28 +179,7 @@ impl Hub {
     /// under the same version, and a new version is new content.
     #[must_use]
     pub fn snapshot(&self, subject: &Subject) -> Option<Arc<Snapshot>> {
-        let mut state = self.state();
-        let State { revision, registry, told, changes, versions, .. } = &mut *state;
-        let last = told.get_mut(subject);
-        if let Some((cut_at, told)) = &last
-            && cut_at == changes
-        {
-            return Some(told.clone());
-        }
-        let mut fresh = cut(&revision.config, revision.number, registry, subject)?;
-        if let Some((cut_at, told)) = last {
-            fresh.version = told.version;
-            if fresh == **told {
-                *cut_at = *changes;
-                return Some(told.clone());
-            }
-        }
-        let version = versions.entry(subject.clone()).or_default();
-        *version += 1;
-        fresh.version = *version;
-        let fresh = Arc::new(fresh);
-        told.insert(subject.clone(), (*changes, fresh.clone()));
-        Some(fresh)
+        self.state().snapshot(subject)
     }
 
     /// Looks at the registry and at what roles were told.
@@ -225,3 +225,43 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl State {
+    fn snapshot(&mut self, subject: &Subject) -> Option<Arc<Snapshot>> {
+        let State { revision, registry, told, changes, versions, .. } = self;
+        let last = told.get_mut(subject);
+        if let Some((cut_at, told)) = &last
+            && cut_at == changes
+        {
+            return Some(told.clone());
+        }
+        let mut fresh = cut(&revision.config, revision.number, registry, subject)?;
+        if let Some((cut_at, told)) = last {
+            fresh.version = told.version;
+            if fresh == **told {
+                *cut_at = *changes;
+                return Some(told.clone());
+            }
+        }
+        let version = versions.entry(subject.clone()).or_default();
+        *version += 1;
+        fresh.version = *version;
+        let fresh = Arc::new(fresh);
+        told.insert(subject.clone(), (*changes, fresh.clone()));
+        Some(fresh)
+    }
+
+    fn has_withdrawn(&mut self, subject: &Subject, instance: &Name) -> bool {
+        if self.registry.is_live(subject, instance) {
+            return false;
+        }
+        self.sidecars.subjects().iter().all(|caller| {
+            let Some(told) = self.snapshot(caller) else { return true };
+            let is_told = told.services.values().any(|part| part.subject.as_ref() == Some(subject));
+            !is_told || self.sidecars.have_answered(caller, told.version)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -225,25 +225,30 @@ fn own_credentials(authority: &Authority, life: Duration) -> Result<Credentials,
     Ok(Credentials { chain_pem: signed.chain_pem, key_pem, roots_pem: authority.roots_pem().to_owned() })
 }
 
-/// Keeps the control plane's own certificate from ending; what is due is read off the clock at each turn.
+/// Keeps the control plane's own certificate from ending.
 async fn keep_renewed(own: Identity, authority: Arc<Authority>, life: Duration, settings: Settings, drain: Drain) {
-    let mut current = Life::begins(&own, 0.0);
+    tokio::select! {
+        () = drain.requested() => {}
+        () = renew_for_ever(&own, &authority, life, &settings) => {}
+    }
+}
+
+/// What is due is read off the clock at each turn.
+async fn renew_for_ever(own: &Identity, authority: &Authority, life: Duration, settings: &Settings) {
+    let mut current = Life::begins(own, 0.0);
     loop {
         let wait = current.due(clock::wall_ms());
-        tokio::select! {
-            () = tokio::time::sleep(wait.min(LOOK_INTERVAL_MAX)) => {}
-            () = drain.requested() => return,
-        }
-        if !current.due(clock::wall_ms()).is_zero() {
+        if !wait.is_zero() {
+            tokio::time::sleep(wait.min(LOOK_INTERVAL_MAX)).await;
             continue;
         }
-        let renewed = own_credentials(&authority, life).and_then(|credentials| {
+        let renewed = own_credentials(authority, life).and_then(|credentials| {
             own.replace(credentials)?;
             settings.store(own.current().server_with_strangers()?);
             Ok(())
         });
         match renewed {
-            Ok(()) => current = Life::begins(&own, 0.0),
+            Ok(()) => current = Life::begins(own, 0.0),
             Err(error) => {
                 tracing::error!(%error, "the control plane's own certificate could not be renewed");
                 tokio::time::sleep(LOOK_INTERVAL_MAX.min(life / 10)).await;
@@ -251,3 +256,6 @@ async fn keep_renewed(own: Identity, authority: Arc<Authority>, life: Duration, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

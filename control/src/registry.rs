@@ -176,6 +176,12 @@ impl Registry {
         self.instances.get(subject).into_iter().flatten().filter_map(live).collect()
     }
 
+    /// Whether others are told of an instance.
+    #[must_use]
+    pub fn is_live(&self, subject: &Subject, instance: &Name) -> bool {
+        self.instances.get(subject).and_then(|instances| instances.get(instance)).is_some_and(Instance::is_live)
+    }
+
     /// All instances in the order of their subjects and names.
     pub fn instances(&self) -> impl Iterator<Item = (&Subject, &Name, &Instance)> {
         self.instances

@@ -1,7 +1,7 @@
 //! What became of the snapshots that were sent: for each stream the last one sent, the last one applied and the last one
 //! rejected. A role that rejected a revision has not converged, whatever else it runs on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::identity::Subject;
 use model::name::Name;
@@ -59,6 +59,12 @@ impl Progress {
     pub fn has_converged(&self, revision: u64) -> bool {
         self.applied.is_some_and(|applied| Some(applied) == self.sent() && applied.revision == revision)
     }
+
+    /// Whether it has said what became of `version`, or of a later one.
+    fn has_answered(&self, version: u64) -> bool {
+        let rejected = self.rejected.as_ref().map(|rejected| rejected.numbers);
+        self.applied.into_iter().chain(rejected).any(|numbers| numbers.version >= version)
+    }
 }
 
 impl Sidecars {
@@ -100,6 +106,19 @@ impl Sidecars {
     #[must_use]
     pub fn of(&self, subject: &Subject, instance: &Name) -> Option<&Progress> {
         self.0.get(&(subject.clone(), instance.clone())).map(|(_, progress)| progress)
+    }
+
+    /// Who has a stream.
+    #[must_use]
+    pub fn subjects(&self) -> BTreeSet<Subject> {
+        self.0.keys().map(|(subject, _)| subject.clone()).collect()
+    }
+
+    /// Whether every role of `subject` that has a stream has said what became of `version`.
+    #[must_use]
+    pub fn have_answered(&self, subject: &Subject, version: u64) -> bool {
+        let of_subject = self.0.iter().filter(|((of, _), _)| of == subject);
+        of_subject.map(|(_, (_, progress))| progress).all(|progress| progress.has_answered(version))
     }
 
     fn progress(&mut self, stream: &Stream) -> Option<&mut Progress> {

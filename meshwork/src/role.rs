@@ -5,6 +5,7 @@
 pub mod application;
 pub mod broker;
 pub mod control_plane;
+pub mod deadline;
 pub mod gateway;
 pub mod health;
 pub mod member;

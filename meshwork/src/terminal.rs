@@ -3,7 +3,7 @@
 //! What is written goes through anstream, which takes colours out where they are not wanted; this says where that is.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
@@ -83,12 +83,6 @@ pub fn colours_out() -> bool {
 #[must_use]
 pub fn colours_err() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
-}
-
-/// Whether someone looks at standard output.
-#[must_use]
-pub fn is_watched() -> bool {
-    std::io::stdout().is_terminal()
 }
 
 /// The colour of an instance: the same in each run.

@@ -9,7 +9,7 @@ mod control;
 mod first_bytes;
 mod http1;
 
-pub(crate) use accept::{Door, accept_loop, open};
+pub(crate) use accept::{DRAIN_TIMEOUT, Door, accept_loop, open};
 pub(crate) use connection::{Arrival, Direction, killed, serve_tunnel};
 pub(crate) use control::{Control, InFlight};
 pub(crate) use first_bytes::Io;

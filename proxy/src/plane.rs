@@ -4,7 +4,8 @@ mod doors;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
@@ -108,6 +109,9 @@ pub(crate) struct Plane {
     origin: Instant,
     // One generator for each slot; a lock that nobody contends, since the data path's futures must be `Send`.
     random: Vec<Mutex<fastrand::Rng>>,
+    // Taken once a second to write the endpoints' gauges, and to put a table in force and forget the gauges of those that it does
+    // not have: a writer that still reads the table before would bring them back.
+    gauges: Mutex<()>,
     ended: CancellationToken,
 }
 
@@ -143,6 +147,7 @@ impl Plane {
             lanes: options.lanes.clone(),
             origin: Instant::now(),
             random,
+            gauges: Mutex::default(),
             ended: CancellationToken::new(),
         }
     }
@@ -157,7 +162,7 @@ impl Plane {
     }
 
     pub(crate) fn random(&self, slot: usize) -> u64 {
-        self.random[slot].lock().unwrap_or_else(std::sync::PoisonError::into_inner).u64(..)
+        self.random[slot].lock().unwrap_or_else(PoisonError::into_inner).u64(..)
     }
 
     /// Who answers from inside of this process in an application's place.
@@ -185,8 +190,28 @@ impl Plane {
         }
     }
 
+    /// Puts a table in force. Metrics of endpoints that are gone go too, or their number would have no bound: only once nobody
+    /// finds them in the table any more, or they would be there again at once and for ever.
+    fn put(&self, before: Option<&Table>, after: Arc<Table>) {
+        let _gauging = self.lock_gauges();
+        self.table.store(Some(after.clone()));
+        for (name, service) in before.iter().flat_map(|table| &table.services) {
+            let stays = |endpoint: &str| {
+                after.services.get(name).is_some_and(|service| service.endpoints.iter().any(|e| e.name == endpoint))
+            };
+            for endpoint in service.endpoints.iter().filter(|endpoint| !stays(&endpoint.name)) {
+                self.meters.forget_endpoint(name.as_str(), &endpoint.name);
+            }
+        }
+    }
+
+    fn lock_gauges(&self) -> MutexGuard<'_, ()> {
+        self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Once a second, for all slots: gauges that are read off rather than kept.
     fn gauge(&self) {
+        let _gauging = self.lock_gauges();
         let (Some(table), now) = (self.table.load_full(), self.now()) else { return };
         for (name, service) in &table.services {
             for endpoint in &service.endpoints {
@@ -221,9 +246,8 @@ impl DataPlane {
     pub fn apply(&self, snapshot: Arc<Snapshot>) -> Result<(), Rejected> {
         let before = self.plane.table.load_full();
         let table = table::build(&self.plane, snapshot, before.as_deref())?;
-        forget(&self.plane, before.as_deref(), &table);
         let listen = table.snapshot.gateway.as_ref().map(|gateway| gateway.listen);
-        self.plane.table.store(Some(Arc::new(table)));
+        self.plane.put(before.as_deref(), Arc::new(table));
         if let Some(listen) = listen {
             self.doors.listen_as_gateway(&self.plane, listen);
         }
@@ -263,15 +287,15 @@ impl DataPlane {
         Arc::new(Caller(Arc::new(arrival)))
     }
 
-    /// Closes the doors for the mesh and for the outside: no more connections, what is in progress is finished, with a bound of
-    /// ten seconds. HTTP/1.1 clients are told `Connection: close`, HTTP/2 clients GOAWAY.
-    pub async fn stop_inbound(&self) {
-        tokio::join!(self.doors.close(Direction::Inbound), self.doors.close(Direction::Gateway));
+    /// Closes the doors for the mesh and for the outside: no more connections, what is in progress is finished, and cut off where it
+    /// is not within `bound`. HTTP/1.1 clients are told `Connection: close`, HTTP/2 clients GOAWAY.
+    pub async fn stop_inbound(&self, bound: Duration) {
+        tokio::join!(self.doors.close(Direction::Inbound, bound), self.doors.close(Direction::Gateway, bound));
     }
 
-    /// Closes the door for the application; to be done once it has ended.
-    pub async fn stop_outbound(&self) {
-        self.doors.close(Direction::Outbound).await;
+    /// Closes the door for the application, as [`DataPlane::stop_inbound`]; to be done once the application has ended.
+    pub async fn stop_outbound(&self, bound: Duration) {
+        self.doors.close(Direction::Outbound, bound).await;
     }
 
     /// What went out since the start.
@@ -306,25 +330,13 @@ impl Handler for Caller {
     }
 }
 
-/// Metrics of endpoints that are gone go too, or their number would have no bound.
-fn forget(plane: &Plane, before: Option<&Table>, after: &Table) {
-    for (name, service) in before.iter().flat_map(|table| &table.services) {
-        let stays = |endpoint: &str| {
-            after.services.get(name).is_some_and(|service| service.endpoints.iter().any(|e| e.name == endpoint))
-        };
-        for endpoint in service.endpoints.iter().filter(|endpoint| !stays(&endpoint.name)) {
-            plane.meters.forget_endpoint(name.as_str(), &endpoint.name);
-        }
-    }
-}
-
 /// One tick a second on each lane is all the time-keeping that connections need.
 fn start_ticks(plane: &Arc<Plane>, doors: &Doors) {
     let (ticked, doors) = (plane.clone(), doors.clone());
     plane.lanes.run(move |lane| {
         let (plane, doors) = (ticked.clone(), doors.clone());
         async move {
-            let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+            let mut ticks = tokio::time::interval(Duration::from_secs(1));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {

@@ -78,8 +78,12 @@ impl std::fmt::Debug for Listener {
 pub enum Share {
     /// The address is this listener's alone.
     Alone,
-    /// One of several listeners on the address, one for each lane; the kernel spreads connections (`SO_REUSEPORT`).
-    Lanes,
+    /// The first of several listeners on the address, one for each lane. It takes the address as one that is alone does, and
+    /// lets others in only then: who sets `SO_REUSEPORT` from the start joins a stranger of the same user who did so too, and each
+    /// of the two gets a part of the other's connections.
+    FirstLane,
+    /// One that joins the first; the kernel spreads connections over all of them (`SO_REUSEPORT`).
+    NextLane,
 }
 
 impl Listener {
@@ -140,10 +144,14 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<Listener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    if share == Share::Lanes {
+    if share == Share::NextLane {
         socket.set_reuse_port(true)?;
     }
     socket.bind(&address.into())?;
+    // Linux looks at both sockets' settings whenever one comes to an address, so what is set here holds for those that follow.
+    if share == Share::FirstLane {
+        socket.set_reuse_port(true)?;
+    }
     socket.listen(BACKLOG)?;
     #[expect(clippy::disallowed_types, reason = "this is the door")]
     let listener = tokio::net::TcpListener::from_std(socket.into())?;
@@ -253,10 +261,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_address_is_named() {
-        let first = Listener::bind(([127, 0, 0, 1], 0).into(), Share::Alone).unwrap();
+        for holder in [Share::Alone, Share::FirstLane, Share::NextLane] {
+            let held = Listener::bind(([127, 0, 0, 1], 0).into(), holder).unwrap();
+            let address = held.local_addr().unwrap();
+            for share in [Share::Alone, Share::FirstLane] {
+                let Err(error) = Listener::bind(address, share) else { panic!("{share:?} joined {holder:?}") };
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+                assert!(error.to_string().contains(&address.to_string()), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn lanes_share_what_the_first_has_taken() {
+        let first = Listener::bind(([127, 0, 0, 1], 0).into(), Share::FirstLane).unwrap();
         let address = first.local_addr().unwrap();
-        let error = Listener::bind(address, Share::Alone).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        let next = Listener::bind(address, Share::NextLane).unwrap();
+        let (mut by_first, mut by_next) = (0, 0);
+        // The kernel spreads by a hash of both addresses: that one of two gets none of so many is no chance.
+        for _ in 0..128 {
+            let _client = connect(address).await.unwrap();
+            tokio::select! {
+                accepted = first.accept() => by_first += accepted.map(|_| 1).unwrap(),
+                accepted = next.accept() => by_next += accepted.map(|_| 1).unwrap(),
+            }
+        }
+        assert!(by_first > 0 && by_next > 0, "{by_first} and {by_next}");
     }
 }

@@ -30,6 +30,8 @@ pub const GATEWAY_PORT: u16 = 8_080;
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(20);
 /// From a role's end to its next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// No role of a run is asked to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tokens hold for the whole run.
 const TOKEN_EXPIRES_S: u64 = 3_600;
 /// Every role's own folder on its host's disk.
@@ -207,6 +209,7 @@ impl World {
             data: PathBuf::from(FOLDER),
             ready_file: None,
             access_log: false,
+            stop_timeout: STOP_TIMEOUT,
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::control::discovery_server::Discovery as Wire;
-use api::control::{self as wire, Report, report};
+use api::control::{self as wire, Report, WithdrawRequest, WithdrawResponse, report};
 use model::identity::{SpiffeId, Subject};
 use model::name::Name;
 use runtime::drain::Drain;
@@ -67,6 +67,16 @@ impl Wire for Discovery {
         };
         self.drain.spawn(conversation.run());
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn withdraw(&self, request: Request<WithdrawRequest>) -> Result<Response<WithdrawResponse>, Status> {
+        let SpiffeId { subject, .. } = super::peer(&request)?;
+        let odd = |why| Status::invalid_argument(format!("instance: {why}"));
+        let instance = Name::new(&request.into_inner().instance).map_err(odd)?;
+        tokio::select! {
+            () = self.hub.withdrawn(&subject, &instance) => Ok(Response::new(WithdrawResponse {})),
+            () = self.drain.requested() => Err(ending()),
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Who is told what, and when.
 
-use control::client::Health;
+use control::client::{self, Health};
 use model::identity::Subject;
 use runtime::tls::Alpn;
 
-use crate::fixture::{Bare, MESH, Machine, Role, endpoints, hello, soon, until};
+use crate::fixture::{Bare, MESH, Machine, Role, endpoints, hello, name, soon, until};
 
 #[tokio::test]
 async fn an_instance_is_an_endpoint_while_it_lives() {
@@ -39,6 +39,24 @@ async fn an_instance_is_an_endpoint_while_it_lives() {
     orders.told_of("payments", &[]).await;
     until("the registry forgets it", || running.plane.registry().len() == 1).await;
     orders.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_drains_hears_when_nobody_is_told_of_it() {
+    let running = Machine::new().start(MESH).await;
+    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    let identity = running.enrolled("service/payments").await;
+    let mut payments = Role::start(running.control(), identity.clone(), "payments-0", 9_002);
+    payments.applied().await;
+    orders.told_of("payments", &["payments-0"]).await;
+    let control = running.control();
+    let withdrawing = tokio::spawn(async move { client::withdrawn(&control, &identity, &name("payments-0")).await });
+    payments.health.send_replace(Health { healthy: true, draining: true });
+    orders.told_of("payments", &[]).await;
+    soon("that it has withdrawn", withdrawing).await.unwrap().unwrap();
+    // It is still told what it needs for its own calls.
+    assert!(running.plane.sidecars().iter().any(|sidecar| sidecar.instance.as_str() == "payments-0"));
     running.stop().await;
 }
 

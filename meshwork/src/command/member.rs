@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -10,7 +11,7 @@ use model::name::Name;
 use storage::disk::{self, real::RealDisk};
 
 use super::logging;
-use crate::role::{Ground, member};
+use crate::role::{Ground, deadline, member};
 
 /// Longest file of roots or of a token, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -56,6 +57,10 @@ struct Process {
     /// Threads that carry traffic; as many as there are cores when absent
     #[arg(long, env = "MESHWORK_LANES", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     lanes: Option<u16>,
+    /// How long this process may take to end before it is killed by whoever runs it: requests in progress, and a sidecar's
+    /// application, are given a part of that
+    #[arg(long, env = "MESHWORK_STOP_TIMEOUT", default_value = deadline::TIMEOUT, value_name = "TIME", value_parser = model::unit::duration)]
+    stop_timeout: Duration,
     /// One JSON line for each request
     #[arg(long, env = "MESHWORK_ACCESS_LOG", value_enum, default_value = "off", value_name = "ON|OFF")]
     access_log: Switch,
@@ -94,6 +99,7 @@ impl Arguments {
             data: self.data,
             ready_file: self.process.ready_file,
             access_log: self.process.access_log == Switch::On,
+            stop_timeout: self.process.stop_timeout,
         })
     }
 }

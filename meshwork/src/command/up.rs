@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::mesh_file::MeshFile;
 use super::{Format, Outcome, process};
+use crate::role::deadline;
 use crate::terminal::{self, BAD, STRONG};
 use crate::up::show::{self, Prefixes};
 use crate::up::{self, Event, Mesh};
@@ -47,7 +48,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = model::unit::duration)]
     start_timeout: Duration,
     /// How long a process may take to end before it is killed
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = model::unit::duration)]
+    #[arg(long, default_value = deadline::TIMEOUT, value_name = "TIME", value_parser = model::unit::duration)]
     stop_timeout: Duration,
     /// Threads that carry traffic, of each role
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

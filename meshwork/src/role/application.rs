@@ -10,9 +10,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessGroup};
 
-/// How long an application may take to end after SIGTERM before it is killed.
-const STOP_BOUND: Duration = Duration::from_secs(20);
-
 /// What is started.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -80,16 +77,16 @@ impl Application {
         Ok(code(status))
     }
 
-    /// Asks it to end with SIGTERM, kills its whole group when it does not, and answers with its exit code.
+    /// Asks it to end with SIGTERM, kills its whole group when it has not within `bound`, and answers with its exit code.
     ///
     /// # Errors
     /// When the operating system lost it.
-    pub async fn stop(mut self) -> anyhow::Result<i32> {
+    pub async fn stop(mut self, bound: Duration) -> anyhow::Result<i32> {
         self.signal(Signal::SIGTERM);
-        let code = match tokio::time::timeout(STOP_BOUND, self.child.wait()).await {
+        let code = match tokio::time::timeout(bound, self.child.wait()).await {
             Ok(status) => code(status?),
             Err(_) => {
-                tracing::warn!(program = self.program, after = ?STOP_BOUND, "the application did not end; killing it");
+                tracing::warn!(program = self.program, after = ?bound, "the application did not end; killing it");
                 self.signal(Signal::SIGKILL);
                 code(self.child.wait().await?)
             }

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use control::client::Health;
@@ -14,12 +13,10 @@ use runtime::http::{Body, BoxFuture, Handler, SharedHandler};
 use runtime::metrics::Metrics;
 use tokio::sync::watch;
 
+use super::deadline::{Deadline, Step};
 use super::member::{self, Member};
 use super::ready::Ready;
 use super::{Ground, access_log};
-
-/// How long requests and deliveries in progress may take at the end.
-const DRAIN_BOUND: Duration = Duration::from_secs(30);
 
 /// How a broker runs.
 #[derive(Debug)]
@@ -66,9 +63,10 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
             .tell(&*ground.disk, options.member.ready_file.as_deref())?;
         stop.requested().await;
     }
-    plane.stop_inbound().await;
-    plane.stop_outbound().await;
-    ending.drain(DRAIN_BOUND).await?;
+    let deadline = Deadline::after(options.member.stop_timeout);
+    plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
+    plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
+    ending.drain(deadline.left_for(Step::Rest)).await?;
     Ok(())
 }
 

@@ -2,19 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use proxy::DataPlane;
 use runtime::drain::{self, Drain};
 use runtime::metrics::Metrics;
 use tokio::sync::watch;
 
+use super::deadline::{Deadline, Step};
 use super::member::{self, Member};
 use super::ready::Ready;
 use super::{Ground, access_log};
-
-/// How long requests in progress may take at the end.
-const DRAIN_BOUND: Duration = Duration::from_secs(30);
 
 /// How a gateway runs.
 #[derive(Debug)]
@@ -66,8 +63,9 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         Ready::new("gateway", &settings.instance, addresses).tell(&*ground.disk, settings.ready_file.as_deref())?;
         stop.requested().await;
     }
-    plane.stop_inbound().await;
-    plane.stop_outbound().await;
-    ending.drain(DRAIN_BOUND).await?;
+    let deadline = Deadline::after(settings.stop_timeout);
+    plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
+    plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
+    ending.drain(deadline.left_for(Step::Rest)).await?;
     Ok(())
 }

@@ -18,7 +18,8 @@ use model::name::Name;
 use model::snapshot::Snapshot;
 use runtime::drain::Drain;
 use runtime::identity::Identity;
-use tokio::sync::watch;
+use runtime::lanes;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Ground;
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
     /// Whether each request is logged, as one JSON line.
     pub access_log: bool,
+    /// From being asked to end to being killed by whoever runs the role.
+    pub stop_timeout: Duration,
 }
 
 /// A member: its identity and what it keeps.
@@ -56,7 +59,16 @@ pub struct Member {
     /// Its identity, kept renewed.
     pub identity: Identity,
     local: Local,
+    /// Where snapshots are kept: a sync takes as long as the disk likes, and the shared runtime has more to do than to wait for it.
+    /// It ends with the member.
+    keeper: mpsc::Sender<Keeping>,
 }
+
+/// A snapshot to keep, and who waits for that.
+type Keeping = (Arc<Snapshot>, oneshot::Sender<()>);
+
+/// Snapshots that wait to be kept: whoever sends one waits for it before the next.
+const KEEPING_MAX: usize = 1;
 
 /// How long a role that kept a snapshot waits at its start for a live one: instances may have moved since, and a request that is
 /// sent where one was before is refused or, worse, answered by someone else. Shorter than the time after which the control plane
@@ -80,7 +92,8 @@ impl Member {
         let (control, token) = (options.control.clone(), Some(options.token.clone()));
         let renewal = client::keep_renewed(control, identity.clone(), token, keeper(local.clone()), drain.clone());
         drain.spawn(renewal);
-        Ok(Self { options, identity, local })
+        let keeper = start_keeper(local.clone(), ground)?;
+        Ok(Self { options, identity, local, keeper })
     }
 
     /// Applies what the control plane sends, and before that the last good snapshot if the control plane cannot be reached or sends
@@ -111,7 +124,7 @@ impl Member {
             health,
             drain: drain.clone(),
         };
-        let local = self.local.clone();
+        let (local, keeper) = (self.local.clone(), self.keeper.clone());
         let ending = drain.clone();
         drain.spawn(async move {
             let mut kept = kept_snapshot(&local);
@@ -133,7 +146,7 @@ impl Member {
                 let outcome = apply(snapshot.clone()).await;
                 if outcome.is_ok() {
                     kept = None;
-                    keep(&local, &snapshot);
+                    keep(&keeper, snapshot.clone()).await;
                     version.send_replace(snapshot.version);
                 } else {
                     take_up(kept.take(), &apply, &version).await;
@@ -239,8 +252,22 @@ where
     }
 }
 
-fn keep(local: &Local, snapshot: &Snapshot) {
-    if let Err(error) = local.keep_snapshot(snapshot) {
-        tracing::error!(%error, "the snapshot is in use but could not be kept; a restart would fall back to an older one");
+fn start_keeper(local: Local, ground: &Ground) -> std::io::Result<mpsc::Sender<Keeping>> {
+    lanes::disk_lane("snapshots", ground.place(), KEEPING_MAX, KEEPING_MAX, move |batch: &mut Vec<Keeping>| {
+        for (snapshot, kept) in batch.drain(..) {
+            if let Err(error) = local.keep_snapshot(&snapshot) {
+                tracing::error!(%error, "the snapshot is in use but could not be kept; a restart would fall back to an older one");
+            }
+            // Who waited may have ended.
+            let _ = kept.send(());
+        }
+    })
+}
+
+/// Resolves when the snapshot is on the disk, or the disk has said no: what is said of a snapshot is said after that.
+async fn keep(keeper: &mpsc::Sender<Keeping>, snapshot: Arc<Snapshot>) {
+    let (done, kept) = oneshot::channel();
+    if keeper.send((snapshot, done)).await.is_err() || kept.await.is_err() {
+        tracing::error!("nobody keeps snapshots any more; a restart would fall back to an older one");
     }
 }

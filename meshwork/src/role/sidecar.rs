@@ -1,8 +1,9 @@
 //! The sidecar: a data plane beside one instance of a service.
 //!
 //! It starts its application only when it can carry the application's traffic, and at the end it drains in the order that loses
-//! nothing: inbound first, then the application, and outbound only when the application has exited (semantics known from
-//! istio#51855 and from Linkerd's graceful shutdown, which refuses the application's own last calls).
+//! nothing: it serves on until its callers know that it goes, then closes inbound, then ends the application, and closes outbound
+//! only when the application has exited (semantics known from istio#51855 and from Linkerd's graceful shutdown, which refuses the
+//! application's own last calls).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,12 +18,14 @@ use runtime::metrics::Metrics;
 use tokio::sync::watch;
 
 use super::application::{self, Application};
+use super::deadline::{Deadline, Step};
 use super::member::{self, Member};
 use super::ready::Ready;
 use super::{Ground, access_log, health};
 
-/// How long requests in progress may take at the end.
-const DRAIN_BOUND: Duration = Duration::from_secs(30);
+/// A request that was given this endpoint a moment before its sidecar took up the snapshot without it may still be on its way to
+/// connect: some round trips of a network within one region, and a turn of a busy processor.
+const LAST_CONNECTIONS: Duration = Duration::from_millis(100);
 
 /// How a sidecar runs.
 #[derive(Debug)]
@@ -55,18 +58,23 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         let plane = applying.clone();
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
-    let mut code = 0;
+    let (mut application, mut end) = (None, End::Unused);
     if member::in_use(&mut version, &stop).await.is_ok() {
-        let mut application = start_application(&options, &plane)?;
-        code = serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
-        well.send_modify(|health| health.draining = true);
-        plane.stop_inbound().await;
-        if let Some(application) = application {
-            code = application.stop().await?;
-        }
+        application = start_application(&options, &plane)?;
+        end = serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
     }
-    plane.stop_outbound().await;
-    ending.drain(DRAIN_BOUND).await?;
+    let deadline = Deadline::after(options.member.stop_timeout);
+    well.send_modify(|health| health.draining = true);
+    if end == End::Asked {
+        withdraw(&member, deadline.left_for(Step::Withdraw)).await;
+    }
+    plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
+    let code = match application {
+        Some(application) => application.stop(deadline.left_for(Step::Application)).await?,
+        None => 0,
+    };
+    plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
+    ending.drain(deadline.left_for(Step::Rest)).await?;
     Ok(code)
 }
 
@@ -95,6 +103,35 @@ fn start_application(options: &Options, plane: &DataPlane) -> anyhow::Result<Opt
     Ok(Some(application))
 }
 
+/// Why a sidecar serves no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It never did.
+    Unused,
+    /// It was asked to end.
+    Asked,
+    /// Its application is gone; there is nothing to serve callers with.
+    ByItself,
+}
+
+/// Waits until no caller sends here any more. Where the control plane cannot tell when that is, nobody knows who still does, and
+/// all of `bound` is waited.
+async fn withdraw(member: &Member, bound: Duration) {
+    let withdrawn = async {
+        let member::Options { control, instance, .. } = member.options();
+        match client::withdrawn(control, &member.identity, instance).await {
+            Ok(()) => tokio::time::sleep(LAST_CONNECTIONS).await,
+            Err(error) => {
+                tracing::warn!(%error, "callers may not know yet that this instance ends; serving on for a while");
+                std::future::pending().await
+            }
+        }
+    };
+    if tokio::time::timeout(bound, withdrawn).await.is_err() {
+        tracing::warn!(?bound, "callers that still send here are refused from now on");
+    }
+}
+
 /// Serves until `stop` or the application's own end. Watches the application's health all the while, and tells that the
 /// sidecar is ready when the application first is.
 async fn serve(
@@ -104,7 +141,7 @@ async fn serve(
     well: &watch::Sender<client::Health>,
     application: Option<&mut Application>,
     stop: &Drain,
-) -> anyhow::Result<i32> {
+) -> anyhow::Result<End> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, options.application_port));
     let watching = health::watch(address, options.health.clone(), well);
     let telling = tell_when_healthy(options, ground, plane, well.subscribe());
@@ -115,13 +152,13 @@ async fn serve(
         }
     };
     tokio::select! {
-        () = stop.requested() => Ok(0),
+        () = stop.requested() => Ok(End::Asked),
         code = ended => {
             let code = code?;
             tracing::warn!(code, "the application ended by itself");
-            Ok(code)
+            Ok(End::ByItself)
         }
-        () = watching => Ok(0),
+        () = watching => Ok(End::Asked),
         told = telling => match told {
             Ok(never) => match never {},
             Err(error) => Err(error),

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::name::Name;
 use model::unit;
@@ -26,6 +27,8 @@ pub(crate) struct Common {
     pub(crate) access_log: bool,
     /// Lanes of each role that carries traffic.
     pub(crate) lanes: u16,
+    /// From SIGTERM to SIGKILL.
+    pub(crate) stop: Duration,
 }
 
 /// What is known of one process only when it is started.
@@ -97,6 +100,7 @@ fn member(line: &mut Line, common: &Common, folder: &Folder, planned: &Planned, 
     line.pair("--roots", folder.roots_file());
     line.pair("--token-file", folder.token_file(&planned.instance));
     line.pair("--lanes", common.lanes.to_string());
+    line.pair("--stop-timeout", unit::write_duration(common.stop));
     line.pair("--access-log", if common.access_log { "on" } else { "off" });
 }
 
@@ -154,6 +158,7 @@ gateways: {public: {listen: 127.0.0.1:8080, backends: [{service: payments}]}}
             log_level: "warn".to_owned(),
             access_log: false,
             lanes: 1,
+            stop: Duration::from_secs(30),
         };
         let particular = Particular {
             control: Some(SocketAddr::from(([127, 0, 0, 1], 15_010))),
@@ -179,7 +184,7 @@ gateways: {public: {listen: 127.0.0.1:8080, backends: [{service: payments}]}}
             "sidecar --service payments --subset v1 --application-port 8104 --health-path /healthz --health-interval 1s \
              --health-timeout 1s --instance payments-v1-0 --data DIR/payments-v1-0 --ready-file DIR/run/payments-v1-0.ready \
              --log-level warn --mesh shop --control 127.0.0.1:15010 --roots DIR/control-plane/roots.pem \
-             --token-file DIR/run/payments-v1-0.token --lanes 1 --access-log off -- /bin/shop payments --version 1"
+             --token-file DIR/run/payments-v1-0.token --lanes 1 --stop-timeout 30s --access-log off -- /bin/shop payments --version 1"
         );
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use control::token::{self, Secret};
 use futures_util::StreamExt as _;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use model::config::Config;
 use model::name::Name;
 use runtime::clock;
@@ -153,12 +153,11 @@ impl Mesh {
     /// Starts the waves one after the other, each when the one before carries traffic.
     ///
     /// # Errors
-    /// With the first instance that does not come up; the caller ends the others with [`Mesh::stop`].
+    /// With the first instance that does not come up, without a wait for the others of its wave; the caller ends the others with [`Mesh::stop`].
     pub async fn start(&self) -> Result<(), Error> {
         for wave in &self.waves {
             wave.iter().for_each(Instance::launch);
-            let came_up = join_all(wave.iter().map(|instance| instance.came_up(&self.shared))).await;
-            came_up.into_iter().collect::<Result<Vec<()>, Error>>()?;
+            try_join_all(wave.iter().map(|instance| instance.came_up(&self.shared))).await?;
             self.learn();
             self.tell();
         }
@@ -216,12 +215,6 @@ impl Mesh {
     pub fn gateway_address(&self, name: &str) -> Option<SocketAddr> {
         let report = self.reports().into_iter().find(|report| report.instance.as_str() == format!("gateway-{name}"))?;
         report.addresses.get("gateway").copied()
-    }
-
-    /// The mesh's folder.
-    #[must_use]
-    pub fn folder(&self) -> &std::path::Path {
-        self.shared.folder.root()
     }
 
     /// Writes down what runs, for `meshwork status`.
@@ -397,6 +390,7 @@ fn common(options: &Options, folder: &Folder) -> Common {
         log_level: options.log_level.clone(),
         access_log: options.access_log,
         lanes: options.lanes,
+        stop: options.stop,
     }
 }
 

@@ -1,10 +1,16 @@
 //! The application of the tests' meshes: this test program itself, started again with [`command`].
 //!
 //! It serves HTTP/1.1 on `PORT`, one request for each connection: `/` says who answers, `/call/NAME` calls a service through
-//! the sidecar. Environment: `FAIL` ends it at once, `CHILD` makes it start a process that outlives it.
+//! the sidecar. Environment: `FAIL` ends it at once, `CHILD` makes it start a process that outlives it, `LAST_CALL` makes it
+//! call the service of that name when it is told to end, and end well if that answers [`GOOD_NIGHT`].
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What the last call is to be answered.
+pub const GOOD_NIGHT: &str = "good night";
 
 /// The command that runs it, for a mesh file.
 pub fn command() -> String {
@@ -24,11 +30,24 @@ fn serve() {
     if std::env::var("CHILD").is_ok() {
         start_child();
     }
+    if let Ok(service) = std::env::var("LAST_CALL") {
+        call_at_the_end(service);
+    }
     let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
     for stream in listener.incoming().flatten() {
         // A client that goes away is no reason to end.
-        let _ = answer(stream);
+        std::thread::spawn(|| drop(answer(stream)));
     }
+}
+
+fn call_at_the_end(service: String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut told = runtime.block_on(async { signal(SignalKind::terminate()).unwrap() });
+    std::thread::spawn(move || {
+        runtime.block_on(told.recv());
+        let answered = call(&service).is_ok_and(|answer| answer == GOOD_NIGHT);
+        std::process::exit(if answered { 0 } else { 4 });
+    });
 }
 
 #[expect(clippy::zombie_processes, reason = "an application that forgets its child is what is tested")]

@@ -7,8 +7,10 @@
 
 mod application;
 mod command_line;
+mod control_plane;
 mod demo;
 mod member;
 mod outside;
 mod process;
+mod sidecar;
 mod up;

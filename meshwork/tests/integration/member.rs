@@ -1,10 +1,8 @@
 //! Which snapshot a role works on when it starts with one that it has kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use control::client::Health;
 use control::{ControlPlane, token};
@@ -15,10 +13,10 @@ use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::Snapshot;
 use runtime::drain::{self, Drain};
-use runtime::metrics::Metrics;
 use storage::disk::memory::MemoryDisk;
 use tokio::sync::{mpsc, watch};
 
+use crate::control_plane;
 use crate::process::BOUND;
 
 /// The revision of the kept snapshot; no control plane of a test comes to it.
@@ -34,18 +32,7 @@ struct Machine {
 
 impl Machine {
     async fn control_plane(&self) -> ControlPlane {
-        let options = control::Options {
-            config: model::config::check("mesh.yaml", MESH).unwrap().config,
-            disk: self.disk.clone(),
-            dir: PathBuf::from("/control"),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            admin: None,
-            token_secret: self.secret.clone(),
-            certificate_life: Duration::from_secs(3_600),
-            metrics: Metrics::default(),
-            drain: self.drain.clone(),
-        };
-        ControlPlane::start(options).await.unwrap()
+        control_plane::start(MESH, self.disk.clone(), &self.secret, &self.drain).await
     }
 
     fn keep_a_snapshot(&self) {
@@ -85,6 +72,7 @@ impl Machine {
             data: PathBuf::from("/gateway"),
             ready_file: None,
             access_log: false,
+            stop_timeout: BOUND,
         };
         let ground = Ground { disk: self.disk.clone(), threads: Threads::Inline };
         let join = async |control| Member::join(options(control), &ground, &self.drain, &self.drain).await.unwrap();

@@ -63,10 +63,15 @@ pub struct Up {
 impl Up {
     /// Runs the mesh file `text` in `folder`.
     pub fn start(folder: &Path, text: &str) -> Self {
+        Self::start_with(folder, text, &[])
+    }
+
+    /// The same with more `flags`.
+    pub fn start_with(folder: &Path, text: &str, flags: &[&str]) -> Self {
         let file = folder.join("mesh.yaml");
         std::fs::write(&file, text).unwrap();
         let arguments = ["up", file.to_str().unwrap(), "--format", "json", "--data", folder.to_str().unwrap()];
-        let mut child = command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(&arguments).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, events) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {

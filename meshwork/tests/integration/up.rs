@@ -118,6 +118,17 @@ fn an_application_that_does_not_come_up_is_named_with_its_last_lines() {
 }
 
 #[test]
+fn an_instance_that_fails_is_named_while_others_are_still_coming_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = "  slow: {protocol: http, command: 'sleep 600', health: {path: /}}\ngateways:";
+    let text = mesh(", env: {FAIL: '1'}").replace("gateways:", slow);
+    // Longer than the test waits.
+    let (status, stderr) = Up::start_with(folder.path(), &text, &["--start-timeout", "10m"]).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("`back-0` did not come up: it ended with exit code 3"), "{stderr}");
+}
+
+#[test]
 fn a_port_in_use_is_named_with_the_setting_that_moves_it() {
     let folder = tempfile::tempdir().unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Config, Consumption, Place, Source};
+use super::{Config, Place, Source};
 use crate::identity::Subject;
 use crate::name::Name;
 
@@ -67,14 +67,6 @@ impl Config {
     pub fn publishers_of(&self, destination: &Name) -> BTreeSet<Subject> {
         let publishers = self.services.iter().filter(|(_, service)| service.publishes.contains(destination));
         publishers.map(|(name, _)| Subject::Service(name.clone())).collect()
-    }
-
-    /// Who is served from the queue or topic `destination`.
-    #[must_use]
-    pub fn consumers_of(&self, destination: &Name) -> BTreeSet<Subject> {
-        let consumes = |consumption: &Consumption| consumption.source.name() == destination;
-        let consumers = self.services.iter().filter(|(_, service)| service.consumes.iter().any(consumes));
-        consumers.map(|(name, _)| Subject::Service(name.clone())).collect()
     }
 
     /// The services inside of the mesh in waves: each stands behind all that it reaches by calls.

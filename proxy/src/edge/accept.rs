@@ -16,9 +16,9 @@ use crate::plane::Plane;
 
 /// How long a listener rests when the machine gives it no connection (out of descriptors, most often).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long requests in progress may go on once their door is closed.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long connections that were told to end may take to do so.
+/// How long requests in progress may go on once their door is closed, where nobody says how long.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(11);
+/// How long connections that were told to end may take to do so, or a quarter of the whole where that is shorter.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A way in: its listeners, one for each lane, and the connections that came through them.
@@ -52,15 +52,16 @@ impl Door {
         tokio::spawn(self.drain.track(self.tracker.track_future(task)));
     }
 
-    /// Takes no more connections, lets requests in progress finish, and ends what has not after [`DRAIN_TIMEOUT`].
-    pub(crate) async fn close(&self) {
+    /// Takes no more connections, lets requests in progress finish, and cuts off what does not, all within `bound`.
+    pub(crate) async fn close(&self, bound: Duration) {
+        let kill = KILL_TIMEOUT.min(bound / 4);
         self.closing.cancel();
         self.tracker.close();
         self.tell(Order::Drain);
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(bound - kill, self.tracker.wait()).await.is_err() {
             tracing::warn!(door = ?self.direction, left = self.tracker.len(), "requests were still running and are cut off");
             self.tell(Order::Kill);
-            let _ = tokio::time::timeout(KILL_TIMEOUT, self.tracker.wait()).await;
+            let _ = tokio::time::timeout(kill, self.tracker.wait()).await;
         }
     }
 
@@ -77,9 +78,14 @@ impl Door {
     }
 }
 
-/// Opens a lane's listener. Where port 0 was asked for, the first lane chooses and the others follow.
-pub(crate) async fn open(address: SocketAddr, lanes: usize) -> io::Result<Listener> {
-    Listener::open(address, if lanes > 1 { Share::Lanes } else { Share::Alone }).await
+/// Opens the listener of one of `lanes` lanes; the first is opened before the others.
+pub(crate) async fn open(address: SocketAddr, lane: usize, lanes: usize) -> io::Result<Listener> {
+    let share = match lane {
+        _ if lanes == 1 => Share::Alone,
+        0 => Share::FirstLane,
+        _ => Share::NextLane,
+    };
+    Listener::open(address, share).await
 }
 
 /// Accepts connections until the door is closed.

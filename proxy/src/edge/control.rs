@@ -24,7 +24,7 @@ const GOODBYE_TICKS_MAX: u32 = 15;
 /// HAProxy has no default.)
 pub(crate) const TUNNEL_IDLE_TICKS_MAX: u32 = 600;
 /// Ticks (seconds) that a tunnel may stand once its door is closed: less than [`super::accept::DRAIN_TIMEOUT`], so that the
-/// connection around it is still there to carry its end.
+/// connection around it is still there to carry its end. Where a door is given less than that, its tunnels are cut off.
 const TUNNEL_DRAIN_TICKS_MAX: u32 = 8;
 /// Requests of one connection that its client may take back before they were answered, if those are more than half of all; then
 /// the connection is told to end, and at twice as many it is cut off. The library counts only streams that it has not yet handed

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Options, Plane};
-use crate::edge::{Direction, Door, accept_loop, open};
+use crate::edge::{DRAIN_TIMEOUT, Direction, Door, accept_loop, open};
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -79,7 +80,7 @@ impl Doors {
             async move {
                 let address = if lane == 0 { Some(asked) } else { follow(&chosen).await };
                 let Some(address) = address else { return };
-                let listener = match open(address, lanes).await.and_then(|l| Ok((l.local_addr()?, l))) {
+                let listener = match open(address, lane, lanes).await.and_then(|l| Ok((l.local_addr()?, l))) {
                     Ok((address, listener)) => {
                         chosen.send_replace(Chosen::Address(address));
                         // Full never: there is room for each lane's one report.
@@ -101,7 +102,7 @@ impl Doors {
             match reports.recv().await {
                 Some(Ok(one)) => address = one,
                 Some(Err(error)) => {
-                    door.close().await;
+                    door.close(DRAIN_TIMEOUT).await;
                     return Err(error);
                 }
                 None => break,
@@ -137,7 +138,7 @@ impl Doors {
             let moved = matches!(outcome, Gateway::Open(_));
             doors.0.gateway.send_replace(outcome);
             if let (true, Some(before)) = (moved, before) {
-                before.door.close().await;
+                before.door.close(DRAIN_TIMEOUT).await;
             }
         });
     }
@@ -171,15 +172,16 @@ impl Doors {
         }
     }
 
-    pub(super) async fn close(&self, direction: Direction) {
+    pub(super) async fn close(&self, direction: Direction, bound: Duration) {
         let opened = self.lock().get(direction.name()).cloned();
         if let Some(opened) = opened {
-            opened.door.close().await;
+            opened.door.close(bound).await;
         }
     }
 
     pub(super) async fn close_all(&self) {
-        tokio::join!(self.close(Direction::Inbound), self.close(Direction::Gateway), self.close(Direction::Outbound));
+        let close = |direction| self.close(direction, DRAIN_TIMEOUT);
+        tokio::join!(close(Direction::Inbound), close(Direction::Gateway), close(Direction::Outbound));
     }
 
     /// The owner is gone: nobody waits any more.

@@ -8,7 +8,7 @@ use proxy::Target;
 use runtime::http::{BoxFuture, Handler, Peer, boxed, empty, full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::kit::{App, Client, Mesh, Node, endpoint, external, get, header, in_mesh, name, soon};
+use crate::kit::{App, Client, Mesh, Node, PATIENCE, endpoint, external, get, header, in_mesh, name, soon};
 
 /// `orders` calls `catalog`, whose application is `app`.
 async fn two(app: &App) -> (Node, Node) {
@@ -52,8 +52,8 @@ async fn lanes_share_a_port_and_count_together() {
         assert_eq!(get(orders.outbound(), "catalog", "/").await.body(), "here");
     }
     assert_eq!(orders.plane.observed().edges[0].calls, 40);
-    orders.plane.stop_outbound().await;
-    catalog.plane.stop_inbound().await;
+    orders.plane.stop_outbound(PATIENCE).await;
+    catalog.plane.stop_inbound(PATIENCE).await;
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn inbound_finishes_what_is_in_progress_and_outbound_goes_on() {
     let call = tokio::spawn(async move { get(address, "catalog", "/").await });
     soon("the request", entered.recv()).await.unwrap();
     let stopping = tokio::spawn(async move {
-        catalog.plane.stop_inbound().await;
+        catalog.plane.stop_inbound(PATIENCE).await;
         catalog
     });
     turn().await;
@@ -47,7 +47,7 @@ async fn inbound_finishes_what_is_in_progress_and_outbound_goes_on() {
     soon("that no connection is left", stopping).await.unwrap();
 
     assert_eq!(get(orders.outbound(), "sidecar", "/healthz").await.body(), "ok\n");
-    orders.plane.stop_outbound().await;
+    orders.plane.stop_outbound(PATIENCE).await;
     orders.signal.take().unwrap().drain(PATIENCE).await.unwrap();
 }
 
@@ -62,7 +62,7 @@ async fn an_idle_client_gets_one_more_answer_that_tells_it_to_go() {
     let mut idle = Client::http1(orders.outbound()).await;
     assert_eq!(header(&idle.send(request()).await, "connection"), "");
     let stopped = orders.clone();
-    let stopping = tokio::spawn(async move { stopped.plane.stop_outbound().await });
+    let stopping = tokio::spawn(async move { stopped.plane.stop_outbound(PATIENCE).await });
     turn().await;
     let answer = idle.send(request()).await;
     assert_eq!((header(&answer, "connection"), &answer.body()[..]), ("close", &b"x"[..]));
@@ -81,7 +81,7 @@ async fn what_does_not_end_is_cut_off() {
     let request = Request::get("/").header("host", "catalog").body(empty()).unwrap();
     let call = tokio::spawn(async move { client.try_send(request).await });
     turn().await;
-    orders.plane.stop_outbound().await;
+    orders.plane.stop_outbound(PATIENCE).await;
     assert!(call.await.unwrap().is_err());
 }
 

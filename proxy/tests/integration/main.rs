@@ -7,6 +7,7 @@ mod kit;
 
 mod answers;
 mod calls;
+mod doors;
 mod drain;
 mod gateway;
 mod grpc;

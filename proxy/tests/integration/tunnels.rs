@@ -1,6 +1,7 @@
 //! CONNECT and upgrades, over HTTP/1.1 and over HTTP/2; how tunnels end.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::ext::Protocol as Extended;
@@ -12,6 +13,9 @@ use runtime::http::{empty, full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::kit::{App, Client, Mesh, Node, endpoint, external, header, in_mesh};
+
+/// How long a door may take to close.
+const DRAIN: Duration = Duration::from_secs(11);
 
 async fn two(app: &App) -> (Node, Node) {
     let mesh = Mesh::new(&["orders", "chat", "secret"]);
@@ -168,7 +172,7 @@ async fn a_drain_closes_tunnels_at_its_end() {
     for http2 in [false, true] {
         let (orders, _app) = silent().await;
         let mut socket = websocket(orders.outbound(), http2).await;
-        let (read, ()) = tokio::join!(async { socket.read(&mut [0]).await }, orders.plane.stop_outbound());
+        let (read, ()) = tokio::join!(async { socket.read(&mut [0]).await }, orders.plane.stop_outbound(DRAIN));
         assert_eq!(read.unwrap(), 0, "closed, not reset; http2: {http2}");
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! The stand-in carries HTTP and gRPC by name and delivers every message twice, as a broker may. What a mesh adds (identity,
 //! retries, balancing) is tested where it is made.
-#![expect(clippy::disallowed_types, reason = "the shop is outside of the mesh's own doors, and so are its tests")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the shop is outside of the mesh's own doors, and so are its tests"
+)]
 
 mod broker;
 mod client;

@@ -21,7 +21,8 @@ Example:
     --application-port 8102 --health-path /healthz -- shop orders
 
 The application is told its port in PORT and its sidecar in MESHWORK_PROXY and HTTP_PROXY. It is started only when the sidecar can
-carry its traffic. On SIGTERM the sidecar takes no new requests, ends the application, and goes when both are done.
+carry its traffic. On SIGTERM the sidecar serves on until its callers know that it ends, finishes what is in progress, ends the
+application, and goes when that is done.
 
 Exit code: the application's (128 and the signal's number when a signal ended it), or 2 when the sidecar cannot start.";
 

@@ -1,6 +1,7 @@
 //! What a broker whose disk has failed says of itself.
 
 use std::io;
+use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use model::config::{Delivery, Durability, Queue};

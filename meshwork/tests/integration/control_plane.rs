@@ -1,0 +1,26 @@
+//! A control plane inside of the test program, for roles that run there too.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control::{ControlPlane, token};
+use runtime::drain::Drain;
+use runtime::metrics::Metrics;
+use storage::disk::memory::MemoryDisk;
+
+/// Starts one with the mesh file `text`.
+pub async fn start(text: &str, disk: Arc<MemoryDisk>, secret: &token::Secret, drain: &Drain) -> ControlPlane {
+    let options = control::Options {
+        config: model::config::check("mesh.yaml", text).unwrap().config,
+        disk,
+        dir: PathBuf::from("/control"),
+        listen: ([127, 0, 0, 1], 0).into(),
+        admin: None,
+        token_secret: secret.clone(),
+        certificate_life: Duration::from_secs(3_600),
+        metrics: Metrics::default(),
+        drain: drain.clone(),
+    };
+    ControlPlane::start(options).await.unwrap()
+}
