@@ -2,10 +2,13 @@
 
 mod key;
 
+use std::sync::OnceLock;
+
 use api::broker::Event;
 use jiff::Timestamp;
 use model::config::Topic;
 use model::identity::{SpiffeId, Subject};
+use model::name::Name;
 use model::snapshot::BrokerPart;
 use policy::authorize;
 
@@ -32,19 +35,39 @@ pub enum Kind {
     Topic,
 }
 
+/// Who publishes, and what is made of it once for all messages.
+#[derive(Debug)]
+pub struct Publisher {
+    subject: Subject,
+    source: OnceLock<String>,
+}
+
+impl Publisher {
+    /// Whoever the caller has proven to be.
+    #[must_use]
+    pub fn new(subject: Subject) -> Self {
+        Self { subject, source: OnceLock::new() }
+    }
+
+    /// The `source` of its messages that name none: its SPIFFE id.
+    fn source(&self, mesh: &Name) -> &String {
+        self.source.get_or_init(|| SpiffeId { mesh: mesh.clone(), subject: self.subject.clone() }.to_string())
+    }
+}
+
 /// Makes a message of an event: authorizes its publisher, fills in what is missing, checks the rest, encodes it.
 ///
 /// # Errors
 /// When the publisher may not, there is no such destination, or the event is not one.
 pub fn accept(
     core: &Core,
-    publisher: &Subject,
+    publisher: &Publisher,
     kind: Kind,
     to: &str,
     mut event: Event,
 ) -> Result<Publication, Refusal> {
     let part = core.part()?;
-    let (destination, topic) = destination(&part, publisher, kind, to)?;
+    let (destination, topic) = destination(&part, &publisher.subject, kind, to)?;
     let identity = complete(core, publisher, &mut event);
     check_extensions(&event)?;
     let key = topic.and_then(|topic| key_of(topic, &mut event));
@@ -55,7 +78,7 @@ pub fn accept(
     }
     let header = Published {
         destination,
-        publisher: publisher.clone(),
+        publisher: publisher.subject.clone(),
         published_ms: runtime::clock::wall_ms(),
         expires_ms: event.extensions.get("expirytime").map(|text| expiry(text)).transpose()?,
         key,
@@ -86,12 +109,12 @@ fn other_kind(name: &str, kind: &str, folder: &str) -> Refusal {
 }
 
 /// Fills in what the publisher left out. An id of the publisher's own makes the message known again.
-fn complete(core: &Core, publisher: &Subject, event: &mut Event) -> Option<Identity> {
+fn complete(core: &Core, publisher: &Publisher, event: &mut Event) -> Option<Identity> {
     if event.r#type.is_empty() {
         DEFAULT_TYPE.clone_into(&mut event.r#type);
     }
     if event.source.is_empty() {
-        event.source = SpiffeId { mesh: core.mesh.clone(), subject: publisher.clone() }.to_string();
+        event.source.clone_from(publisher.source(&core.mesh));
     }
     if event.id.is_empty() {
         let mut random = [0; 10];

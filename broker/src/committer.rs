@@ -131,6 +131,7 @@ impl Committer {
         let mut books = lock(&self.ledger.books);
         let mut cache = lock(&self.ledger.cache);
         let mut has_delay = false;
+        let mut unwritten = Vec::new();
         for planned in &mut self.batch.records {
             let bytes = u32::try_from(planned.bytes.len()).unwrap_or(u32::MAX);
             match (&planned.effect, &planned.written) {
@@ -144,9 +145,14 @@ impl Committer {
                     books.apply(*at, bytes, record, now);
                 }
                 // What the books say already and the log does not: once more with the next batch.
-                (Effect::Journal(record), Err(Refusal::NoRoom(_))) => books.journal.push(record.clone()),
+                (Effect::Journal(record), Err(Refusal::NoRoom(_))) => unwritten.push(record.clone()),
                 (Effect::Change(_), Err(_)) | (Effect::Journal(_), _) => {}
             }
+        }
+        if !unwritten.is_empty() {
+            // In front of what was noted meanwhile: of two records about one message the later one counts.
+            unwritten.append(&mut books.journal);
+            books.journal = unwritten;
         }
         let woken = std::mem::take(&mut books.woken);
         drop((books, cache));

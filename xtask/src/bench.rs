@@ -13,6 +13,8 @@ mod process;
 mod proxy;
 mod publisher;
 
+use std::cell::Cell;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
@@ -45,6 +47,9 @@ pub struct Options {
     /// Only the cases whose name holds this
     #[arg(long)]
     only: Option<String>,
+    /// How many bars were missed.
+    #[arg(skip)]
+    missed: Cell<u32>,
 }
 
 /// How results are written.
@@ -91,6 +96,7 @@ impl Options {
     }
 
     fn tell(&self, comparison: &Comparison) -> anyhow::Result<()> {
+        self.missed.set(self.missed.get() + u32::from(!comparison.holds));
         match self.format {
             Format::Json => println!("{}", serde_json::to_string(comparison)?),
             Format::Text => println!(
@@ -111,13 +117,22 @@ impl Options {
 
 /// Runs a benchmark. The load and the gRPC origin are of this program: it runs itself anew as an optimised build first, since
 /// one without optimisation would be what is measured.
+///
+/// # Errors
+/// When a side cannot be started or driven, or a bar is missed.
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         return optimised();
     }
-    match bench {
-        Bench::Proxy(options) => proxy::run(options),
-        Bench::Broker(options) => broker::run(options),
+    let options = match bench {
+        Bench::Proxy(options) => proxy::run(options).map(|()| options)?,
+        Bench::Broker(options) => broker::run(options).map(|()| options)?,
+    };
+    match options.missed.get() {
+        0 => Ok(()),
+        missed => anyhow::bail!(
+            "{missed} of the bars above are missed; repeat it with nothing else running before you believe it"
+        ),
     }
 }
 

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::stream::Receipts;
 use super::{caller, missing_event, receipt};
-use crate::accept::{Kind, accept};
+use crate::accept::{Kind, Publisher, accept};
 use crate::consume;
 use crate::core::Core;
 use crate::purge;
@@ -56,17 +56,17 @@ impl wire::queues_server::Queues for Queues {
     type SendStreamStream = Receipts<wire::SendRequest>;
 
     async fn send(&self, request: Request<wire::SendRequest>) -> Answer<wire::Receipt> {
-        let caller = caller(&request)?;
+        let publisher = Publisher::new(caller(&request)?);
         let wire::SendRequest { queue, event } = request.into_inner();
         let event = event.ok_or_else(missing_event);
-        let message = event.and_then(|event| accept(&self.0, &caller, Kind::Queue, &queue, event));
+        let message = event.and_then(|event| accept(&self.0, &publisher, Kind::Queue, &queue, event));
         let receipts = self.0.publish(vec![message.map_err(|refusal| status(&refusal))?]).await;
         answer(receipts.into_iter().next().unwrap_or(Err(Refusal::Ending)).map(receipt))
     }
 
     async fn send_stream(&self, request: Request<Streaming<wire::SendRequest>>) -> Answer<Self::SendStreamStream> {
         let caller = caller(&request)?;
-        Ok(Response::new(Receipts::new(self.0.clone(), caller, request.into_inner())))
+        Ok(Response::new(Receipts::new(self.0.clone(), Publisher::new(caller), request.into_inner())))
     }
 
     async fn lease(&self, request: Request<wire::LeaseRequest>) -> Answer<wire::LeaseResponse> {

@@ -10,12 +10,11 @@ use api::broker::stream_receipt::Outcome;
 use api::broker::{Event, StreamReceipt};
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
-use model::identity::Subject;
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 
 use super::{missing_event, receipt};
-use crate::accept::{Kind, accept};
+use crate::accept::{Kind, Publisher, accept};
 use crate::core::Core;
 use crate::refusal::Refusal;
 use crate::serve::problem;
@@ -53,7 +52,7 @@ type Answer = oneshot::Receiver<Vec<Result<Receipt, Refusal>>>;
 /// Receipts for a stream of requests.
 pub(super) struct Receipts<R> {
     core: Arc<Core>,
-    caller: Subject,
+    publisher: Publisher,
     requests: Streaming<R>,
     /// Whether the client has more to say.
     is_open: bool,
@@ -70,10 +69,10 @@ pub(super) struct Receipts<R> {
 }
 
 impl<R: Publish> Receipts<R> {
-    pub(super) fn new(core: Arc<Core>, caller: Subject, requests: Streaming<R>) -> Self {
+    pub(super) fn new(core: Arc<Core>, publisher: Publisher, requests: Streaming<R>) -> Self {
         Self {
             core,
-            caller,
+            publisher,
             requests,
             is_open: true,
             handing_over: None,
@@ -107,7 +106,7 @@ impl<R: Publish> Receipts<R> {
                 Poll::Ready(Some(request)) => {
                     let (to, event) = request?.parts();
                     let accepted = event.ok_or_else(missing_event);
-                    piece.push(accepted.and_then(|event| accept(&self.core, &self.caller, R::KIND, &to, event)));
+                    piece.push(accepted.and_then(|event| accept(&self.core, &self.publisher, R::KIND, &to, event)));
                 }
                 Poll::Ready(None) => {
                     self.is_open = false;

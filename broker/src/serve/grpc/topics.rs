@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::stream::Receipts;
 use super::{caller, missing_event, receipt};
-use crate::accept::{Kind, accept};
+use crate::accept::{Kind, Publisher, accept};
 use crate::consume;
 use crate::core::Core;
 use crate::ledger::lock;
@@ -50,10 +50,10 @@ impl wire::topics_server::Topics for Topics {
     type PublishStreamStream = Receipts<wire::PublishRequest>;
 
     async fn publish(&self, request: Request<wire::PublishRequest>) -> Answer<wire::Receipt> {
-        let caller = caller(&request)?;
+        let publisher = Publisher::new(caller(&request)?);
         let wire::PublishRequest { topic, event } = request.into_inner();
         let event = event.ok_or_else(missing_event);
-        let message = event.and_then(|event| accept(&self.0, &caller, Kind::Topic, &topic, event));
+        let message = event.and_then(|event| accept(&self.0, &publisher, Kind::Topic, &topic, event));
         let receipts = self.0.publish(vec![message.map_err(|refusal| status(&refusal))?]).await;
         let first = receipts.into_iter().next().unwrap_or(Err(Refusal::Ending));
         first.map(|first| Response::new(receipt(first))).map_err(|refusal| status(&refusal))
@@ -64,7 +64,7 @@ impl wire::topics_server::Topics for Topics {
         request: Request<Streaming<wire::PublishRequest>>,
     ) -> Answer<Self::PublishStreamStream> {
         let caller = caller(&request)?;
-        Ok(Response::new(Receipts::new(self.0.clone(), caller, request.into_inner())))
+        Ok(Response::new(Receipts::new(self.0.clone(), Publisher::new(caller), request.into_inner())))
     }
 
     async fn read(&self, request: Request<wire::ReadRequest>) -> Answer<wire::ReadResponse> {

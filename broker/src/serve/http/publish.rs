@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Caller, Problem};
-use crate::accept::{Kind, accept};
+use crate::accept::{Kind, Publisher, accept};
 use crate::cloudevents;
 use crate::core::{Core, durability_word};
 use crate::refusal::Refusal;
@@ -76,7 +76,7 @@ async fn publish(
     }
     .map_err(|error| Refusal::Invalid(error.to_string()))?;
     trace(&mut event, &head.headers);
-    let message = accept(core, caller, kind, to, event)?;
+    let message = accept(core, &Publisher::new(caller.clone()), kind, to, event)?;
     let receipts = core.publish(vec![message]).await;
     let receipt = receipts.into_iter().next().unwrap_or(Err(Refusal::Ending))?;
     Ok((StatusCode::CREATED, Json(written(receipt))).into_response())
@@ -93,8 +93,9 @@ async fn batch(
     if events.len() > BATCH_MAX {
         return Err(Problem(Refusal::Invalid(format!("a batch has at most {BATCH_MAX} events"))));
     }
+    let publisher = Publisher::new(caller.clone());
     let accepted: Vec<Result<_, Refusal>> =
-        events.into_iter().map(|event| accept(core, caller, kind, to, event)).collect();
+        events.into_iter().map(|event| accept(core, &publisher, kind, to, event)).collect();
     let refused: Vec<Option<Refusal>> = accepted.iter().map(|one| one.as_ref().err().cloned()).collect();
     let mut receipts = core.publish(accepted.into_iter().flatten().collect()).await.into_iter();
     let results: Vec<Value> = refused
