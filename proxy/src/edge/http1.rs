@@ -20,8 +20,10 @@ use crate::refusal::{Reason, Refusal};
 use crate::request::{HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 
 /// What a client still sends after its last answer is read and thrown away, up to this many bytes and for so long: a connection
-/// that is closed over unread bytes is reset, and the client may lose the answer (RFC 9112 §9.6).
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// that is closed over unread bytes is reset, and the client may lose the answer (RFC 9112 §9.6). So it is more than was on its way when
+/// the answer was written, which is up to what the buffers of both sockets hold: 10 MiB where Linux is left as it comes
+/// (`tcp_rmem`, `tcp_wmem` in tcp(7)), and much more than a client sends until it has read the answer.
+const LINGER_BYTES_MAX: usize = 64 << 20;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Read at a time meanwhile.
 const LINGER_BUFFER_BYTES: usize = 4 << 10;
