@@ -328,6 +328,12 @@ impl Books {
         self.journal.push(record);
     }
 
+    /// Records of the journal that did not get into the log wait there again, in front of what was noted meanwhile: of two records
+    /// about one message the later one counts.
+    pub fn put_back(&mut self, records: Vec<Record>) {
+        drop(self.journal.splice(0..0, records));
+    }
+
     /// Applies a record that stands at `at` in the log and takes `bytes` there.
     pub fn apply(&mut self, at: Position, bytes: u32, record: &Record, now: Moment) {
         match record {

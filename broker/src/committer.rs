@@ -149,11 +149,7 @@ impl Committer {
                 (Effect::Change(_), Err(_)) | (Effect::Journal(_), _) => {}
             }
         }
-        if !unwritten.is_empty() {
-            // In front of what was noted meanwhile: of two records about one message the later one counts.
-            unwritten.append(&mut books.journal);
-            books.journal = unwritten;
-        }
+        books.put_back(unwritten);
         let woken = std::mem::take(&mut books.woken);
         drop((books, cache));
         woken.tell();

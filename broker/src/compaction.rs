@@ -210,9 +210,9 @@ impl Checkpoint {
         Self { bytes, journal: std::mem::take(&mut books.journal) }
     }
 
-    /// It is not written: what was taken out of the journal goes in front of what has come since.
+    /// It is not written: what was taken out of the journal goes back.
     fn put_back(self, ledger: &Ledger) {
-        drop(lock(&ledger.books).journal.splice(0..0, self.journal));
+        lock(&ledger.books).put_back(self.journal);
     }
 
     /// Writes it to the log, and answers with its size.

@@ -28,16 +28,22 @@ async fn a_lease_from_before_a_redrive_is_over() {
     check_fenced(&fixture, &old, &new, "redriven").await;
 }
 
+/// A message that is leased, and leased again after a crash.
+async fn lease_over_a_crash(seed: u64) -> (Fixture, Value, Value) {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let old = fixture.lease("").await.remove(0);
+    let fixture = fixture.crash(seed, part()).await;
+    let new = fixture.lease("").await.remove(0);
+    (fixture, old, new)
+}
+
 /// A lease is answered before its assignment is synced, so a crash may forget that there was one.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_a_crash_has_forgotten_is_not_somebody_elses() {
     let mut forgotten = 0;
     for seed in 0..20 {
-        let fixture = Fixture::start(part()).await;
-        fixture.publish("queues/work", "1", "", "1").await;
-        let old = fixture.lease("").await.remove(0);
-        let fixture = fixture.crash(seed, part()).await;
-        let new = fixture.lease("").await.remove(0);
+        let (fixture, old, new) = lease_over_a_crash(seed).await;
         forgotten += u32::from(new["attempt"] == old["attempt"]);
         check_fenced(&fixture, &old, &new, &format!("seed {seed}")).await;
     }
@@ -49,11 +55,7 @@ async fn a_lease_that_a_crash_has_forgotten_is_not_somebody_elses() {
 async fn a_lease_that_a_crash_has_forgotten_stays_over_after_another() {
     let mut forgotten = 0;
     for seed in 0..20 {
-        let fixture = Fixture::start(part()).await;
-        fixture.publish("queues/work", "1", "", "1").await;
-        let old = fixture.lease("").await.remove(0);
-        let fixture = fixture.crash(seed, part()).await;
-        let new = fixture.lease("").await.remove(0);
+        let (fixture, old, new) = lease_over_a_crash(seed).await;
         forgotten += u32::from(new["attempt"] == old["attempt"]);
         // It syncs what is in front of it.
         fixture.publish("queues/work", "2", "", "1").await;

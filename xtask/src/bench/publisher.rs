@@ -49,26 +49,32 @@ impl Publisher {
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())?;
-        let (answer, mut requests) = client.ready().await?.send_request(request, false)?;
+        let (answer, requests) = client.ready().await?.send_request(request, false)?;
         let data = Bytes::from(vec![b'x'; MESSAGE_BYTES]);
         let event = Event { r#type: "bench".to_owned(), data, ..Event::default() };
-        let mut made = 0;
-        requests.send_data(messages(&event, &prefix, &mut made, PUBLISHERS)?, false)?;
         let answer = answer.await?;
         ensure!(answer.status().is_success(), "the stream was answered with {}", answer.status());
-        Ok(Self { requests, receipts: answer.into_body(), received: BytesMut::new(), event, prefix, made, connection })
+        Ok(Self {
+            requests,
+            receipts: answer.into_body(),
+            received: BytesMut::new(),
+            event,
+            prefix,
+            made: 0,
+            connection,
+        })
     }
 
     /// Sends one message for each publisher, and another one for each receipt until `bound` is over.
     pub async fn publish(mut self, bound: Duration) -> anyhow::Result<Round> {
         let start = Instant::now();
+        self.send(PUBLISHERS)?;
         let (mut acknowledged, mut outstanding) = (0, PUBLISHERS);
         while outstanding > 0 {
             let due = self.receive().await?;
             acknowledged += due as u64;
             if start.elapsed() < bound {
-                let more = messages(&self.event, &self.prefix, &mut self.made, due)?;
-                self.requests.send_data(more, false)?;
+                self.send(due)?;
             } else {
                 outstanding -= due;
             }
@@ -78,6 +84,20 @@ impl Publisher {
         drop((self.requests, self.receipts));
         self.connection.abort();
         Ok(round)
+    }
+
+    /// Sends so many new messages, one behind the other.
+    fn send(&mut self, count: usize) -> anyhow::Result<()> {
+        let mut buffer = BytesMut::with_capacity(count * (MESSAGE_BYTES + 64));
+        for _ in 0..count {
+            self.made += 1;
+            let event = Event { id: format!("{}-{}", self.prefix, self.made), ..self.event.clone() };
+            let request = SendRequest { queue: "load".to_owned(), event: Some(event) };
+            buffer.put_u8(0);
+            buffer.put_u32(u32::try_from(request.encoded_len())?);
+            request.encode(&mut buffer)?;
+        }
+        Ok(self.requests.send_data(buffer.freeze(), false)?)
     }
 
     /// Waits for receipts; how many have come.
@@ -109,18 +129,4 @@ impl Publisher {
         self.received.advance(PREFIX_BYTES);
         StreamReceipt::decode(self.received.split_to(length)).map(Some).context("a receipt")
     }
-}
-
-/// So many new messages of an event, one behind the other.
-fn messages(event: &Event, prefix: &str, made: &mut u64, count: usize) -> anyhow::Result<Bytes> {
-    let mut buffer = BytesMut::with_capacity(count * (MESSAGE_BYTES + 64));
-    for _ in 0..count {
-        *made += 1;
-        let event = Event { id: format!("{prefix}-{made}"), ..event.clone() };
-        let request = SendRequest { queue: "load".to_owned(), event: Some(event) };
-        buffer.put_u8(0);
-        buffer.put_u32(u32::try_from(request.encoded_len())?);
-        request.encode(&mut buffer)?;
-    }
-    Ok(buffer.freeze())
 }

@@ -26,16 +26,20 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl Queues {
     /// Whose dead letters are meant.
-    fn group(&self, caller: &Subject, queue: &str, topic: &str, subscription: &str) -> Result<Group, Refusal> {
-        match (queue, topic) {
-            (queue, "") => Ok(consume::queue(&self.0, caller, queue)?.0),
-            ("", topic) => {
-                let (topic, name) = consume::subscription(&self.0, caller, topic, subscription)?;
-                Ok(Group::Subscription { topic, name })
-            }
+    fn group(&self, caller: &Subject, queue: &str, topic: &str, subscription: &str) -> Result<Group, Status> {
+        let group = match (queue, topic) {
+            (queue, "") => consume::queue(&self.0, caller, queue).map(|(group, ..)| group),
+            ("", topic) => consume::subscription(&self.0, caller, topic, subscription)
+                .map(|(topic, name)| Group::Subscription { topic, name }),
             _ => Err(Refusal::Invalid("either a queue or a topic with its subscription".to_owned())),
-        }
+        };
+        group.map_err(|refusal| status(&refusal))
     }
+}
+
+/// The dead letters that are named; `None` where none is.
+fn chosen(positions: Vec<u64>) -> Option<Vec<Position>> {
+    (!positions.is_empty()).then(|| positions.into_iter().map(Position).collect())
 }
 
 fn answer<T>(result: Result<T, Refusal>) -> Answer<T> {
@@ -120,8 +124,7 @@ impl wire::queues_server::Queues for Queues {
     ) -> Answer<wire::ListDeadLettersResponse> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
-        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
-        let group = group.map_err(|refusal| status(&refusal))?;
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription)?;
         let origin = group.to_string();
         let letters = consume::dead_letters(&self.0, &group, Position(asked.after), asked.max.max(1) as usize).await;
         answer(letters.map(|letters| {
@@ -149,12 +152,10 @@ impl wire::queues_server::Queues for Queues {
     ) -> Answer<wire::DropDeadLettersResponse> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
-        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
-        let group = group.map_err(|refusal| status(&refusal))?;
-        let chosen: Vec<Position> = asked.positions.into_iter().map(Position).collect();
-        let chosen = match (chosen.is_empty(), asked.all) {
-            (false, false) => Some(chosen),
-            (true, true) => None,
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription)?;
+        let chosen = match (chosen(asked.positions), asked.all) {
+            (Some(chosen), false) => Some(chosen),
+            (None, true) => None,
             _ => return Err(status(&Refusal::Invalid("either positions, or all".to_owned()))),
         };
         let dropped = purge::run(&self.0, &group, chosen).await;
@@ -164,26 +165,22 @@ impl wire::queues_server::Queues for Queues {
     async fn redrive(&self, request: Request<wire::RedriveRequest>) -> Answer<wire::RedriveProgress> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
-        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
-        let group = group.map_err(|refusal| status(&refusal))?;
-        let chosen: Vec<Position> = asked.positions.into_iter().map(Position).collect();
-        let asked =
-            Asked { positions: (!chosen.is_empty()).then_some(chosen), rate: (asked.rate > 0).then_some(asked.rate) };
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription)?;
+        let asked = Asked { positions: chosen(asked.positions), rate: (asked.rate > 0).then_some(asked.rate) };
         answer(redrive::begin(&self.0, group, asked).await.map(progress))
     }
 
     async fn get_redrive(&self, request: Request<wire::GetRedriveRequest>) -> Answer<wire::RedriveProgress> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
-        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
-        answer(group.and_then(|group| redrive::show(&self.0, &group)).map(progress))
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription)?;
+        answer(redrive::show(&self.0, &group).map(progress))
     }
 
     async fn cancel_redrive(&self, request: Request<wire::CancelRedriveRequest>) -> Answer<wire::RedriveProgress> {
         let caller = caller(&request)?;
         let asked = request.into_inner();
-        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription);
-        let group = group.map_err(|refusal| status(&refusal))?;
+        let group = self.group(&caller, &asked.queue, &asked.topic, &asked.subscription)?;
         answer(redrive::cancel(&self.0, &group).await.map(progress))
     }
 }
