@@ -231,7 +231,8 @@ impl Books {
     pub fn give_back(&mut self, group: &Group, leases: &[Lease], now: Moment) {
         let Some(served) = self.served_mut(group) else { return };
         for lease in leases {
-            if let Some(Message { attempts, state: State::Leased { .. }, .. }) = served.deliveries.held(*lease) {
+            let held = served.deliveries.held(*lease);
+            if let Some(Message { attempts, state: State::Leased { .. }, ending: None, .. }) = held {
                 let attempts = *attempts;
                 served.deliveries.again(lease.position, attempts, now.tick_ms, now);
             }
@@ -306,7 +307,10 @@ impl Books {
         reason: &str,
         now: Moment,
     ) -> Option<Record> {
-        let attempts = self.served(group)?.deliveries.messages().get(&position)?.attempts.end(cause);
+        let message = self.served(group)?.deliveries.messages().get(&position)?;
+        // An attempt that has ended already counts once.
+        let goes_on = matches!(message.state, State::Leased { .. });
+        let attempts = if goes_on { message.attempts.end(cause) } else { message.attempts };
         let random = self.rng.u64(..);
         Some(match schedule::next(&self.delivery(group), attempts, cause, random) {
             Next::Again { after } => Record::Again {

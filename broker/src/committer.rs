@@ -146,7 +146,11 @@ impl Committer {
                 }
                 // What the books say already and the log does not: once more with the next batch.
                 (Effect::Journal(record), Err(Refusal::NoRoom(_))) => unwritten.push(record.clone()),
-                (Effect::Change(_), Err(_)) | (Effect::Journal(_), _) => {}
+                (Effect::Change(record), Err(_)) => {
+                    books.abandon(record);
+                    has_delay = true;
+                }
+                (Effect::Journal(_), _) => {}
             }
         }
         books.put_back(unwritten);

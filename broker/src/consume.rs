@@ -268,7 +268,8 @@ pub fn extend(core: &Core, caller: &Subject, name: &str, lease: Lease, hold: Opt
         return Err(Refusal::Invalid("a lease is extended by more than nothing; to give it back, nack it".to_owned()));
     }
     let deliveries = &mut books.served_mut(&group).ok_or(Refusal::LeaseOver)?.deliveries;
-    let Some(State::Leased { since, .. }) = deliveries.held(lease).map(|message| message.state) else {
+    let held = deliveries.held(lease).filter(|held| held.ending.is_none());
+    let Some(State::Leased { since, .. }) = held.map(|held| held.state) else {
         return Err(Refusal::LeaseOver);
     };
     let until = now.tick_ms.saturating_add(millis(hold));

@@ -65,6 +65,17 @@ pub struct Message {
     pub fence: u64,
     /// Where it stands.
     pub state: State,
+    /// What is being written of its last attempt; see [`Deliveries::begin_end`].
+    pub ending: Option<Ending>,
+}
+
+/// An outcome that is decided and not in the log yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The message is done.
+    Settled,
+    /// Its attempt has ended otherwise.
+    Unsettled,
 }
 
 /// Where a message stands.
@@ -155,7 +166,7 @@ impl Deliveries {
             }
             None => State::Ready,
         };
-        self.messages.insert(position, Message { index, attempts, fence: 0, state });
+        self.messages.insert(position, Message { index, attempts, fence: 0, state, ending: None });
         if state == State::Ready {
             self.ready.insert(position);
         }
@@ -203,6 +214,32 @@ impl Deliveries {
         (lease.fence != 0 && message.fence == lease.fence).then_some(message)
     }
 
+    /// Holds a message as it stands while the outcome of its attempt is written: nobody gets it, and no timer moves it. Without that, an
+    /// acknowledgement that comes when its lease has run out could be answered after somebody else has got the message.
+    /// It ends when the outcome is applied, or with [`Deliveries::abandon_end`].
+    pub fn begin_end(&mut self, position: Position, ending: Ending) {
+        let Some(message) = self.messages.get_mut(&position) else { return };
+        message.ending = Some(ending);
+        match message.state {
+            State::Waiting => {}
+            State::Ready => drop(self.ready.remove(&position)),
+            State::Leased { until, .. } | State::Delayed { until } => drop(self.due.remove(&(until, position))),
+        }
+    }
+
+    /// The outcome could not be written: the message stands where it stood.
+    pub fn abandon_end(&mut self, position: Position) {
+        let Some(message) = self.messages.get_mut(&position) else { return };
+        if message.ending.take().is_none() {
+            return;
+        }
+        match message.state {
+            State::Waiting | State::Leased { until: UNTIMED, .. } => {}
+            State::Ready => drop(self.ready.insert(position)),
+            State::Leased { until, .. } | State::Delayed { until } => drop(self.due.insert((until, position))),
+        }
+    }
+
     /// Notes what replay says about the last assignment of a message.
     pub fn assigned(&mut self, position: Position, attempts: Attempts, fence: u64) {
         if let Some(message) = self.messages.get_mut(&position) {
@@ -218,7 +255,7 @@ impl Deliveries {
     /// An attempt has ended and the message waits until the tick `until`.
     pub fn again(&mut self, position: Position, attempts: Attempts, until: u64, now: Moment) {
         let Some(message) = self.messages.get_mut(&position) else { return };
-        message.attempts = attempts;
+        (message.attempts, message.ending) = (attempts, None);
         // What waits behind its key keeps waiting there; only a replay after a seek can say otherwise.
         if message.state != State::Waiting {
             let due = until <= now.tick_ms;
@@ -358,6 +395,7 @@ impl Deliveries {
     /// Moves a message from one state to another, in every set and count that knows of it.
     fn change(&mut self, position: Position, state: State) {
         let Some(message) = self.messages.get_mut(&position) else { return };
+        message.ending = None;
         let left = std::mem::replace(&mut message.state, state);
         match left {
             State::Waiting => {}

@@ -29,10 +29,18 @@ pub enum Refusal {
     #[error("{0}")]
     Absent(String),
     /// The message is too large.
-    #[error("a message of {bytes} bytes is larger than the {bytes_max} bytes that broker.message_bytes_max allows")]
+    #[error("a message of {bytes} bytes is larger than the {bytes_max} bytes that `broker.message_max` allows")]
     Large {
         /// Its size.
         bytes: u64,
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// A body is too large to be read to its end.
+    #[error("the body is longer than {bytes_max} bytes, which is all that {what}")]
+    Body {
+        /// What may take no more, and by which setting.
+        what: &'static str,
         /// The bound.
         bytes_max: u64,
     },
@@ -46,7 +54,9 @@ pub enum Refusal {
         messages_max: u64,
     },
     /// The lease does not count any more.
-    #[error("the lease is over: the message was settled, or somebody else has got it since")]
+    #[error(
+        "the lease is over: its message was settled or given back, its time has run out, or somebody else has got the message since"
+    )]
     LeaseOver,
     /// The group has as many dead letters as it may, and so gives nothing out.
     #[error(

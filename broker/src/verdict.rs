@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::books::Books;
 use crate::dedup::{Place, Verdict, Window};
-use crate::deliveries::Lease;
+use crate::deliveries::{Deliveries, Ending, Lease, State};
 use crate::moment::Moment;
 use crate::queue::Queue;
 use crate::record::{Destination, Group, Identity, Published, Record};
@@ -187,22 +187,18 @@ impl Books {
     pub fn decide(&mut self, change: Change, now: Moment) -> Result<(Option<Record>, u64), Refusal> {
         match change {
             Change::Settle { group, leases } => {
-                let served = self.served(&group).ok_or_else(|| absent(&group))?;
-                let held: Vec<Position> = leases
-                    .iter()
-                    .filter(|lease| served.deliveries.held(**lease).is_some())
-                    .map(|lease| lease.position)
-                    .collect();
-                if held.len() < leases.len() {
-                    return Err(Refusal::LeaseOver);
-                }
-                let count = held.len() as u64;
-                Ok((Some(Record::Settled { group, positions: held }), count))
+                let deliveries = &mut self.served_mut(&group).ok_or_else(|| absent(&group))?.deliveries;
+                let positions = settle(deliveries, &leases)?;
+                let count = positions.len() as u64;
+                Ok((Some(Record::Settled { group, positions }), count))
             }
             Change::End { group, lease, cause, reason } => {
-                let served = self.served(&group).ok_or_else(|| absent(&group))?;
-                served.deliveries.held(lease).ok_or(Refusal::LeaseOver)?;
+                let deliveries = &self.served(&group).ok_or_else(|| absent(&group))?.deliveries;
+                check_end(deliveries, lease, cause)?;
                 let record = self.ended(&group, lease.position, cause, &reason, now);
+                if let Some(served) = self.served_mut(&group) {
+                    served.deliveries.begin_end(lease.position, Ending::Unsettled);
+                }
                 Ok((record, 1))
             }
             Change::Redrive { group, positions } => {
@@ -227,6 +223,22 @@ impl Books {
         }
     }
 
+    /// A change that was decided was not written: what it speaks of stands as it stood.
+    pub fn abandon(&mut self, record: &Record) {
+        let Some(served) = record.group().cloned().and_then(|group| self.served_mut(&group)) else { return };
+        match record {
+            Record::Settled { positions, .. } => {
+                positions.iter().for_each(|position| served.deliveries.abandon_end(*position));
+            }
+            Record::Again { position, .. } | Record::Dead { position, .. } => {
+                served.deliveries.abandon_end(*position);
+            }
+            _ => return,
+        }
+        let wake = served.wake.clone();
+        self.woken.note(&wake);
+    }
+
     fn still_dead(&self, group: &Group, mut positions: Vec<Position>) -> Result<Vec<Position>, Refusal> {
         let dead = self.served(group).ok_or_else(|| absent(group))?.deliveries.dead();
         positions.retain(|position| dead.contains_key(position));
@@ -237,6 +249,25 @@ impl Books {
         let held = self.topics.get(topic).filter(|topic| topic.subscriptions.contains_key(name));
         held.ok_or_else(|| absent(&Group::Subscription { topic: topic.clone(), name: name.clone() }))
     }
+}
+
+/// The messages of these leases, if all of them still count. A lease that is acknowledged twice within one batch is acknowledged.
+fn settle(deliveries: &mut Deliveries, leases: &[Lease]) -> Result<Vec<Position>, Refusal> {
+    let counts = |lease: &Lease| deliveries.held(*lease).is_some_and(|held| held.ending != Some(Ending::Unsettled));
+    if !leases.iter().all(counts) {
+        return Err(Refusal::LeaseOver);
+    }
+    let positions: Vec<Position> = leases.iter().map(|lease| lease.position).collect();
+    positions.iter().for_each(|position| deliveries.begin_end(*position, Ending::Settled));
+    Ok(positions)
+}
+
+/// Whether the attempt of a lease has not ended yet: one that is given back twice, or after it has run out, would count as two. That nobody
+/// will ever take the message may still be said as long as nobody else has got it.
+fn check_end(deliveries: &Deliveries, lease: Lease, cause: Cause) -> Result<(), Refusal> {
+    let held = deliveries.held(lease).filter(|held| held.ending.is_none()).ok_or(Refusal::LeaseOver)?;
+    let goes_on = matches!(held.state, State::Leased { .. });
+    if goes_on || cause == Cause::Reject { Ok(()) } else { Err(Refusal::LeaseOver) }
 }
 
 /// The decision about one message; `full`: its destination takes no new one beyond so many.

@@ -19,6 +19,10 @@ pub const ASSIGNED_MAX: u32 = 10_000;
 /// The longest wait that a consumer may ask for (SQS holds a message back for 12 hours at most).
 pub const ASKED_WAIT_MAX: Duration = Duration::from_secs(12 * 3_600);
 
+/// "Later" waits for at least the message's own backoff, up to so long, whatever the consumer's `Retry-After` says: with 0, or a date that
+/// has passed, a consumer that is out of order would be asked thousands of times a second, until [`ASSIGNED_MAX`] ends the message.
+pub const LATER_FLOOR_MAX: Duration = Duration::from_secs(1);
+
 /// How often a message was tried. Durable with the message; a redrive sets both to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Attempts {
@@ -102,10 +106,13 @@ impl Cause {
         !matches!(self, Self::Later { .. })
     }
 
-    const fn asked(self) -> Option<Duration> {
+    /// The wait, where `own` is the message's own backoff.
+    fn wait(self, own: Duration) -> Duration {
         match self {
-            Self::Nack { delay: asked } | Self::Later { after: asked } => asked,
-            Self::Failed | Self::AckTimeout | Self::Reject => None,
+            // It counts as a failed attempt, so it may be at once: `attempts` is the bound.
+            Self::Nack { delay: Some(asked) } => asked.min(ASKED_WAIT_MAX),
+            Self::Later { after: Some(asked) } => asked.clamp(own.min(LATER_FLOOR_MAX), ASKED_WAIT_MAX),
+            _ => own,
         }
     }
 }
@@ -127,7 +134,7 @@ pub fn next(delivery: &Delivery, attempts: Attempts, cause: Cause, random: u64) 
     let nth = attempts.assigned.saturating_sub(1);
     let whole = backoff::exponential(delivery.backoff_initial, nth, delivery.backoff_max);
     let own = draw::between(random, whole / 2, whole);
-    Next::Again { after: cause.asked().map_or(own, |asked| asked.min(ASKED_WAIT_MAX)) }
+    Next::Again { after: cause.wait(own) }
 }
 
 /// What the status of a push delivery's answer means; `retry_after` is what its `Retry-After` says.
@@ -190,6 +197,11 @@ mod tests {
             (9, 1, Cause::Failed, again(51_200)),
             (500, 0, Cause::Later { after: None }, again(60_000)),
             (500, 0, Cause::Later { after: Some(SECOND) }, again(1_000)),
+            (500, 0, Cause::Later { after: Some(SECOND * 7) }, again(7_000)),
+            (1, 0, Cause::Later { after: Some(Duration::ZERO) }, again(200)),
+            (3, 0, Cause::Later { after: Some(Duration::ZERO) }, again(800)),
+            (500, 0, Cause::Later { after: Some(Duration::ZERO) }, again(1_000)),
+            (1, 0, Cause::Later { after: Some(ASKED_WAIT_MAX * 2) }, Next::Again { after: ASKED_WAIT_MAX }),
             (1, 1, Cause::Nack { delay: Some(Duration::ZERO) }, again(0)),
             (1, 1, Cause::Nack { delay: Some(ASKED_WAIT_MAX * 2) }, Next::Again { after: ASKED_WAIT_MAX }),
             (1, 1, Cause::Reject, dead(Reason::Rejected)),

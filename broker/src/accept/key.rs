@@ -5,15 +5,18 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The member of that name as text; `None` where there is none, it is no scalar, or the data is no JSON object.
 pub(super) fn in_data(name: &str, data: &[u8]) -> Option<String> {
     let mut from = serde_json::Deserializer::from_slice(data);
     let found = Member(name).deserialize(&mut from).ok()?;
     from.end().ok()?;
-    match found? {
+    let raw = found?.get();
+    match serde_json::from_str(raw).ok()? {
         Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
+        // As it was written: two large numbers that a machine's cannot tell apart are two keys.
+        Value::Number(_) => Some(raw.to_owned()),
         Value::Bool(value) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
@@ -23,7 +26,7 @@ pub(super) fn in_data(name: &str, data: &[u8]) -> Option<String> {
 struct Member<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for Member<'_> {
-    type Value = Option<Value>;
+    type Value = Option<&'de RawValue>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
         from.deserialize_map(self)
@@ -31,7 +34,7 @@ impl<'de> DeserializeSeed<'de> for Member<'_> {
 }
 
 impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<Value>;
+    type Value = Option<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -82,7 +85,9 @@ mod tests {
         for (data, key) in [
             (r#"{"a":[{"order":"no"}],"order":"o-7","b":{}}"#, Some("o-7")),
             (r#"{"ord\u0065r":"o-\u0037"}"#, Some("o-7")),
-            (r#"{"order":1,"order":2.50}"#, Some("2.5")),
+            (r#"{"order":1,"order":2.50}"#, Some("2.50")),
+            (r#"{"order":12345678901234567890123}"#, Some("12345678901234567890123")),
+            (r#"{"order":-7}"#, Some("-7")),
             (r#"{"order":true}"#, Some("true")),
             (r#"{"order":""}"#, Some("")),
             (r#"{"order":null}"#, None),

@@ -34,12 +34,20 @@ fn json_carries_every_kind_of_data() {
         (Some("application/json"), &b"{\"a\":[1,2]}"[..], r#""data":{"a":[1,2]}"#),
         (Some("application/vnd.x+json; charset=utf-8"), b"7", r#""data":7"#),
         (Some("text/plain"), b"hello", r#""data":"hello""#),
+        // Byte for byte: the digits of numbers, the order of members, the spaces between them, and what is said twice.
+        (
+            Some("application/json"),
+            b"{\"z\":19.90,\"a\":12345678901234567890123}",
+            r#""data":{"z":19.90,"a":12345678901234567890123}"#,
+        ),
+        (Some("application/json"), b"{ \"a\" : 1.0e2,\n\"a\":-0.0 }", "\"data\":{ \"a\" : 1.0e2,\n\"a\":-0.0 }"),
+        (Some("application/json"), b"\"\\u00e4\"", r#""data":"\u00e4""#),
         (Some("application/json"), b"not json", r#""data_base64":"bm90IGpzb24=""#),
         (Some("image/png"), b"\x00\xff", r#""data_base64":"AP8=""#),
         (None, b"\x00\xff", r#""data_base64":"AP8=""#),
     ] {
         let written = event(media_type, data);
-        let text = json::write(&written).to_string();
+        let text = serde_json::to_string(&json::Object(&written)).unwrap();
         assert!(text.contains(expected), "{text}");
         assert_eq!(json::read(text.as_bytes()).unwrap(), written, "{text}");
         assert_eq!(json::read_batch(format!("[{text},{text}]").as_bytes()).unwrap().len(), 2);
@@ -55,6 +63,10 @@ fn what_is_no_event_is_told_why() {
         (r#"{"data":1,"data_base64":"AA=="}"#, "not both"),
         (r#"{"data_base64":"?"}"#, "data_base64"),
     ] {
+        let mut batch = json::read_batch(format!("[{text}]").as_bytes());
+        if let Ok(events) = &mut batch {
+            assert!(events.remove(0).unwrap_err().0.contains(why), "{text}");
+        }
         let error = json::read(text.as_bytes()).unwrap_err();
         assert!(error.0.contains(why), "{text}: {error}");
     }

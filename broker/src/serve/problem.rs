@@ -118,7 +118,7 @@ const fn wire(refusal: &Refusal) -> Wire {
             row(S::FORBIDDEN, DENIED, C::PermissionDenied, "not-your-subscription", "Another service's subscription")
         }
         Refusal::Absent(_) => row(S::NOT_FOUND, ABSENT, C::NotFound, "not-found", "No such thing"),
-        Refusal::Large { .. } => {
+        Refusal::Large { .. } | Refusal::Body { .. } => {
             row(S::PAYLOAD_TOO_LARGE, REQUEST, C::InvalidArgument, "message-too-large", "Message too large")
         }
         Refusal::Conflict => row(S::CONFLICT, REQUEST, C::AlreadyExists, "id-in-use", "Another message has this id"),

@@ -174,3 +174,40 @@ async fn a_queue_is_pushed_with_no_more_at_a_time_than_it_may() {
     assert_eq!(pushed.uri, "http://worker/work");
     assert_eq!(fixture.status()["queues"]["work"]["redelivered"], 2, "the two that were never answered");
 }
+
+/// What was published comes back with the digits and the order that it had, whichever way it went in and out.
+#[tokio::test(start_paused = true)]
+async fn data_passes_byte_for_byte() {
+    const DATA: &str = r#"{"z":19.90,"big":12345678901234567890123,"a":{"y":1.0e2,"x":[ 1 ]}}"#;
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "binary", "", DATA).await;
+    for (id, media_type, text) in [
+        ("structured", "application/cloudevents+json", format!(r#"{{"id":"structured","data":{DATA}}}"#)),
+        ("batched", "application/cloudevents-batch+json", format!(r#"[{{"data":{DATA},"id":"batched"}}]"#)),
+    ] {
+        let request = http::Request::post("http://broker/v1/queues/work/messages").header("content-type", media_type);
+        let (status, _, body) = fixture.call("orders", request.body(runtime::http::full(text)).unwrap()).await;
+        assert!(status.is_success(), "{id}: {body:?}");
+    }
+    let lease = http::Request::post("http://broker/v1/queues/work/leases?max=3").body(runtime::http::full("")).unwrap();
+    let (_, _, body) = fixture.call("worker", lease).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert_eq!(text.matches(&format!(r#""data":{DATA}"#)).count(), 3, "{text}");
+}
+
+/// A word that is said twice counts once.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_given_back_once() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let lease = fixture.lease("").await.remove(0);
+    assert_eq!(fixture.end(&lease, "nack", r#"{"delay":"5s"}"#).await.0, 200);
+    for how in ["nack", "extend"] {
+        assert_eq!(fixture.end(&lease, how, "").await.0, 409, "{how}");
+    }
+    let again = fixture.lease("wait=10s").await.remove(0);
+    assert_eq!(again["attempt"], 2);
+    assert_eq!(fixture.end(&again, "nack", r#"{"reject":true}"#).await.0, 200);
+    let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
+    assert_eq!(dead["dead_letters"][0]["failed"], 2, "{dead}");
+}

@@ -226,3 +226,19 @@ async fn what_is_counted_can_be_read() {
         assert!(text.contains(line), "{line} in {text}");
     }
 }
+
+/// Whatever its `Retry-After` says, a consumer that is out of order is not asked thousands of times a second.
+#[tokio::test(start_paused = true)]
+async fn later_has_a_floor() {
+    for header in ["0", "Thu, 01 Jan 1970 00:00:05 GMT"] {
+        let mut fixture = Fixture::start(part()).await;
+        fixture.consume(move |_| Box::pin(async move { (503, vec![("retry-after", header)], String::new()) }));
+        let began = tokio::time::Instant::now();
+        fixture.publish("topics/events", "1", "", "{}").await;
+        let mut deliveries = 0;
+        while let Ok(Some(_)) = tokio::time::timeout_at(began + Duration::from_secs(10), fixture.pushed.recv()).await {
+            deliveries += 1;
+        }
+        assert!((9..20).contains(&deliveries), "{header}: {deliveries} within 10 s");
+    }
+}

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use http::request::Parts;
 use model::position::Position;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Caller, Nothing, Problem, Told};
@@ -56,24 +57,42 @@ pub(super) async fn list(
     State(core): State<Arc<Core>>,
     Whose(group): Whose,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Query(query) = query?;
     let letters = consume::dead_letters(&core, &group, Position(query.after), query.max).await?;
-    let letters = letters.iter().map(|letter| written(&group, letter));
-    Ok(Json(json!({ "dead_letters": letters.collect::<Vec<_>>() })))
+    let dead_letters = letters.iter().map(|letter| written(&group, letter)).collect();
+    Ok(Json(DeadLetters { dead_letters }).into_response())
 }
 
-fn written(group: &Group, letter: &DeadLetter) -> Value {
-    json!({
-        "position": letter.position,
-        "origin": group.to_string(),
-        "reason": letter.reason,
-        "attempts": letter.assigned,
-        "failed": letter.failed,
-        "published_ms": letter.published_ms,
-        "died_ms": letter.died_ms,
-        "event": cloudevents::json::write(&letter.event),
-    })
+/// What is answered: events stand in it as they were published, so it is written as text, and never as a [`Value`].
+#[derive(Serialize)]
+struct DeadLetters<'a> {
+    dead_letters: Vec<Written<'a>>,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    position: Position,
+    origin: String,
+    reason: &'a str,
+    attempts: u32,
+    failed: u32,
+    published_ms: u64,
+    died_ms: u64,
+    event: cloudevents::json::Object<'a>,
+}
+
+fn written<'a>(group: &Group, letter: &'a DeadLetter) -> Written<'a> {
+    Written {
+        position: letter.position,
+        origin: group.to_string(),
+        reason: &letter.reason,
+        attempts: letter.assigned,
+        failed: letter.failed,
+        published_ms: letter.published_ms,
+        died_ms: letter.died_ms,
+        event: cloudevents::json::Object(&letter.event),
+    }
 }
 
 /// All of them, or those of each `position=`. A body is refused: whoever chooses in it would lose all.

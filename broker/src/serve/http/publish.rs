@@ -28,6 +28,8 @@ const STRUCTURED: &str = "application/cloudevents";
 const BATCH_MAX: usize = 1_000;
 /// How much longer than the largest message a structured body may be, since data in base64 is longer than itself.
 const STRUCTURED_FACTOR: u64 = 2;
+/// How long a batch may be at least, in bytes, however small `broker.message_max` is.
+const BATCH_BYTES_MIN: u64 = 8 << 20;
 
 pub(super) async fn to_queue(
     State(core): State<Arc<Core>>,
@@ -62,9 +64,15 @@ async fn publish(
     let media_type = essence(&head.headers);
     let is = |wanted: &str| media_type.eq_ignore_ascii_case(wanted);
     let structured = media_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED));
-    let bytes_max = part.message_bytes_max * if structured { STRUCTURED_FACTOR } else { 1 };
-    let body = collect(body, bytes_max, part.message_bytes_max).await?;
-    if is(cloudevents::json::BATCH_CONTENT_TYPE) {
+    let is_batch = is(cloudevents::json::BATCH_CONTENT_TYPE);
+    let in_json = part.message_bytes_max.saturating_mul(STRUCTURED_FACTOR);
+    let (what, bytes_max) = match (is_batch, structured) {
+        (true, _) => ("a batch may take", in_json.max(BATCH_BYTES_MIN)),
+        (false, true) => ("a message in JSON may take (twice `broker.message_max`)", in_json),
+        (false, false) => ("a message may take (`broker.message_max`)", part.message_bytes_max),
+    };
+    let body = collect(body, bytes_max).await?.ok_or(Refusal::Body { what, bytes_max })?;
+    if is_batch {
         return batch(core, caller, (kind, to), &body).await;
     }
     let mut event = if is(cloudevents::json::CONTENT_TYPE) {
@@ -74,7 +82,7 @@ async fn publish(
     } else {
         cloudevents::http::read(&head.headers).map(|event| Event { data: body, ..event })
     }
-    .map_err(|error| Refusal::Invalid(error.to_string()))?;
+    .map_err(invalid)?;
     trace(&mut event, &head.headers);
     let message = accept(core, &Publisher::new(caller.clone()), kind, to, event)?;
     let receipts = core.publish(vec![message]).await;
@@ -89,13 +97,13 @@ async fn batch(
     (kind, to): (Kind, &str),
     body: &[u8],
 ) -> Result<Response, Problem> {
-    let events = cloudevents::json::read_batch(body).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    let events = cloudevents::json::read_batch(body).map_err(invalid)?;
     if events.len() > BATCH_MAX {
         return Err(Problem(Refusal::Invalid(format!("a batch has at most {BATCH_MAX} events"))));
     }
     let publisher = Publisher::new(caller.clone());
     let accepted: Vec<Result<_, Refusal>> =
-        events.into_iter().map(|event| accept(core, &publisher, kind, to, event)).collect();
+        events.into_iter().map(|event| accept(core, &publisher, kind, to, event.map_err(invalid)?)).collect();
     let refused: Vec<Option<Refusal>> = accepted.iter().map(|one| one.as_ref().err().cloned()).collect();
     let mut receipts = core.publish(accepted.into_iter().flatten().collect()).await.into_iter();
     let results: Vec<Value> = refused
@@ -106,6 +114,10 @@ async fn batch(
         })
         .collect();
     Ok((StatusCode::OK, Json(json!({ "results": results }))).into_response())
+}
+
+fn invalid(error: cloudevents::Error) -> Refusal {
+    Refusal::Invalid(error.to_string())
 }
 
 /// A receipt as it stands in an answer.
@@ -121,13 +133,12 @@ fn written(receipt: Receipt) -> Written {
     Written { duplicate, durability: durability_word(durability), position }
 }
 
-async fn collect(body: Body, bytes_max: u64, message_bytes_max: u64) -> Result<Bytes, Refusal> {
+/// The body, or `None` when it is longer than so many bytes.
+async fn collect(body: Body, bytes_max: u64) -> Result<Option<Bytes>, Refusal> {
     let limit = usize::try_from(bytes_max).unwrap_or(usize::MAX);
     match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(Refusal::Large { bytes: bytes_max + 1, bytes_max: message_bytes_max })
-        }
+        Ok(collected) => Ok(Some(collected.to_bytes())),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Ok(None),
         Err(error) => Err(Refusal::Invalid(format!("the body broke off: {error}"))),
     }
 }

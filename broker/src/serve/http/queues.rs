@@ -5,13 +5,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
+use model::position::Position;
 use policy::authorize;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Caller, Nothing, Problem, Told, duration};
 use crate::cloudevents;
-use crate::consume;
+use crate::consume::{self, Leased};
 use crate::core::Core;
 use crate::ledger::lock;
 use crate::refusal::Refusal;
@@ -28,6 +30,21 @@ pub(super) struct LeaseQuery {
 
 const fn one() -> usize {
     1
+}
+
+/// What is answered: events stand in it as they were published, so it is written as text, and never as a [`Value`].
+#[derive(Serialize)]
+struct Leases<'a> {
+    leases: Vec<Lease<'a>>,
+}
+
+#[derive(Serialize)]
+struct Lease<'a> {
+    attempt: u32,
+    event: cloudevents::json::Object<'a>,
+    expires_ms: u64,
+    lease: String,
+    position: Position,
 }
 
 #[derive(Deserialize, Default)]
@@ -67,21 +84,22 @@ pub(super) async fn lease(
     Caller(caller): Caller,
     query: Result<Query<LeaseQuery>, QueryRejection>,
     Told(Nothing {}): Told<Nothing>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Query(query) = query?;
     let wait = duration("wait", query.wait.as_deref())?.unwrap_or_default();
     let hold = duration("hold", query.hold.as_deref())?;
     let leases = consume::lease(&core, &caller, &name, query.max, (wait, hold)).await?;
-    let leases = leases.iter().map(|leased| {
-        json!({
-            "lease": consume::lease_text(leased.lease),
-            "attempt": leased.attempt,
-            "position": leased.lease.position,
-            "expires_ms": leased.expires_ms,
-            "event": cloudevents::json::write(&leased.event),
-        })
-    });
-    Ok(Json(json!({ "leases": leases.collect::<Vec<_>>() })))
+    Ok(Json(Leases { leases: leases.iter().map(written).collect() }).into_response())
+}
+
+fn written(leased: &Leased) -> Lease<'_> {
+    Lease {
+        attempt: leased.attempt,
+        event: cloudevents::json::Object(&leased.event),
+        expires_ms: leased.expires_ms,
+        lease: consume::lease_text(leased.lease),
+        position: leased.lease.position,
+    }
 }
 
 pub(super) async fn ack(

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
 use model::name::Name;
 use model::position::Position;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::{Caller, Problem, Told};
 use crate::cloudevents;
@@ -55,19 +55,31 @@ pub(super) struct Pause {
     paused: bool,
 }
 
+/// What is answered: events stand in it as they were published.
+#[derive(Serialize)]
+struct Events<'a> {
+    events: Vec<Read<'a>>,
+    next: Position,
+}
+
+#[derive(Serialize)]
+struct Read<'a> {
+    event: cloudevents::json::Object<'a>,
+    position: Position,
+}
+
 pub(super) async fn read(
     State(core): State<Arc<Core>>,
     Path(name): Path<String>,
     Caller(caller): Caller,
     query: Result<Query<ReadQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Query(query) = query?;
     let topic = consume::topic(&core, &caller, &name)?;
     let (events, next) = consume::read(&core, &topic, Position(query.from), query.max).await?;
-    let events = events
-        .iter()
-        .map(|(position, event)| json!({ "position": position, "event": cloudevents::json::write(event) }));
-    Ok(Json(json!({ "events": events.collect::<Vec<_>>(), "next": next })))
+    let written = |(position, event)| Read { event: cloudevents::json::Object(event), position };
+    let events = events.iter().map(|(position, event)| written((*position, event))).collect();
+    Ok(Json(Events { events, next }).into_response())
 }
 
 pub(super) async fn show(
