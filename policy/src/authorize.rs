@@ -173,8 +173,14 @@ fn call_edge(from: &Subject, to: &str) -> String {
         Subject::Service(name) if to == BROKER => {
             format!("declare what it sends or receives in services.{name}.publishes or services.{name}.consumes")
         }
+        Subject::Service(name) if to == name.as_str() => {
+            "a service does not call itself through the mesh; it reaches its own port on loopback".to_owned()
+        }
         Subject::Service(name) => format!("add {to:?} to services.{name}.calls"),
-        Subject::Gateway(name) => format!("add {to:?} to the backends of gateways.{name}"),
+        Subject::Gateway(_) if to == BROKER => {
+            "a gateway has no way to the broker; clients from outside call a service, and that publishes".to_owned()
+        }
+        Subject::Gateway(name) => format!("add {{service: {to}}} to gateways.{name}.backends"),
         Subject::Broker => format!("give services.{to}.consumes an entry with a path"),
         Subject::ControlPlane => "the control plane calls no service".to_owned(),
     }
@@ -189,6 +195,10 @@ fn publish_edge(from: &Subject, to: &Name) -> String {
 
 fn consume_edge(by: &Subject, from: &Name, kind: &str) -> String {
     match by {
+        // Events are pushed; only a queue's messages can be leased.
+        Subject::Service(name) if kind == "topic" => {
+            format!("add {{topic: {from}, path: /…}} to services.{name}.consumes")
+        }
         Subject::Service(name) => format!("add {{{kind}: {from}}} to services.{name}.consumes"),
         _ => "only a service consumes".to_owned(),
     }

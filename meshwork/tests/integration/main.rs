@@ -9,6 +9,7 @@ mod application;
 mod command_line;
 mod control_plane;
 mod demo;
+mod docs;
 mod member;
 mod outside;
 mod process;

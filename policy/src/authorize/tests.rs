@@ -73,6 +73,11 @@ fn a_call_needs_an_edge() {
             "catalog-next",
             Err(r#"service/storefront has no edge to catalog-next: add "catalog-next" to services.storefront.calls"#),
         ),
+        (
+            "storefront",
+            Err("service/storefront has no edge to storefront: a service does not call itself through the mesh; it \
+                 reaches its own port on loopback"),
+        ),
         ("paymets", Err(r#"no service is named "paymets"; did you mean payments?"#)),
         ("zzzzzzzzzzzz", Err(r#"no service is named "zzzzzzzzzzzz""#)),
         (
@@ -85,7 +90,14 @@ fn a_call_needs_an_edge() {
     }
     check(
         call(&snapshot(Subject::Gateway(name("public"))), "payments"),
-        Err(r#"gateway/public has no edge to payments: add "payments" to the backends of gateways.public"#),
+        Err(r#"gateway/public has no edge to payments: add {service: payments} to gateways.public.backends"#),
+    );
+    check(
+        call(&snapshot(Subject::Gateway(name("public"))), "broker"),
+        Err(
+            "gateway/public has no edge to broker: a gateway has no way to the broker; clients from outside call a service, \
+             and that publishes",
+        ),
     );
 }
 
@@ -137,7 +149,9 @@ fn publishing_and_consuming_need_their_own_edges() {
     check(consume(&broker, &service("notifications"), "orders"), Ok(()));
     check(
         consume(&broker, &service("shipping"), "orders"),
-        Err("service/shipping has no edge to consume from orders: add {topic: orders} to services.shipping.consumes"),
+        Err(
+            "service/shipping has no edge to consume from orders: add {topic: orders, path: /…} to services.shipping.consumes",
+        ),
     );
     check(
         consume(&broker, &Subject::Gateway(name("shipping")), "fulfilment"),
@@ -151,4 +165,42 @@ fn an_unknown_name_is_told_from_a_missing_edge() {
     assert!(call(&storefront, "nowhere").unwrap_err().is_unknown_name());
     assert!(!call(&storefront, "payments").unwrap_err().is_unknown_name());
     assert!(consume(&broker(), &service("shipping"), "nowhere").unwrap_err().is_unknown_name());
+}
+
+/// What a hint says to add, `add VALUE to PATH`, put into a mesh file that has no edges.
+fn with_hint(hint: &str) -> String {
+    let (value, path) = hint.strip_prefix("add ").and_then(|rest| rest.split_once(" to ")).expect(hint);
+    let added = |at: &str| if at == path { value.replace("/…", "/events") } else { String::new() };
+    let (calls, publishes) = (added("services.catalog.calls"), added("services.catalog.publishes"));
+    let (consumes, backends) = (added("services.catalog.consumes"), added("gateways.public.backends"));
+    let backends = if backends.is_empty() { "{service: catalog}" } else { &backends };
+    format!(
+        "mesh: shop\n\
+         services:\n\
+         \x20 catalog: {{command: catalog, calls: [{calls}], publishes: [{publishes}], consumes: [{consumes}]}}\n\
+         \x20 payments: {{command: payments}}\n\
+         gateways: {{public: {{listen: 127.0.0.1:8080, backends: [{backends}]}}}}\n\
+         queues: {{work: {{}}}}\n\
+         topics: {{orders: {{}}}}\n"
+    )
+}
+
+/// A hint that `check` refuses sends its reader in a circle.
+#[test]
+fn what_a_hint_says_passes_check() {
+    let (catalog, public) = (service("catalog"), Subject::Gateway(name("public")));
+    for hint in [
+        call_edge(&catalog, "payments"),
+        call_edge(&public, "payments"),
+        publish_edge(&catalog, &name("orders")),
+        publish_edge(&catalog, &name("work")),
+        consume_edge(&catalog, &name("orders"), "topic"),
+        consume_edge(&catalog, &name("work"), "queue"),
+    ] {
+        let file = with_hint(&hint);
+        if let Err(findings) = model::config::check("mesh.yaml", &file) {
+            let source = model::config::finding::Source { name: "mesh.yaml", text: &file };
+            panic!("{hint}\n{}", model::config::render(&findings, &[source], false));
+        }
+    }
 }
