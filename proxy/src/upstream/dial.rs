@@ -75,6 +75,8 @@ pub(crate) enum Unreachable {
     Tls(String),
     #[error("this sidecar has no identity to show")]
     NoIdentity,
+    #[error("this sidecar's identity cannot be shown: {0}")]
+    Identity(String),
     #[error("HTTP could not be started: {0}")]
     Start(BoxError),
     /// What another request has just found out.
@@ -106,7 +108,7 @@ async fn connect(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -
         Security::Plain => start(stream, protocol).await,
         Security::Mesh(subject) => {
             let identity = identity.ok_or(Unreachable::NoIdentity)?.current();
-            let config = identity.client(subject, alpn).map_err(|error| Unreachable::Tls(error.to_string()))?;
+            let config = identity.client(subject, alpn).map_err(|error| Unreachable::Identity(error.to_string()))?;
             let stream = tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))?;
             start(stream, protocol).await
         }
