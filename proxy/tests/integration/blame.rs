@@ -381,7 +381,7 @@ async fn an_endpoint_that_breaks_off_behind_its_head_is_not_taken_for_a_quick_on
     // A slow endpoint that works, and a quick one whose answers never end whole.
     let slow = App::streaming(|_| {
         Box::pin(async {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(40)).await;
             Response::new(full("whole"))
         })
     })
@@ -391,12 +391,12 @@ async fn an_endpoint_that_breaks_off_behind_its_head_is_not_taken_for_a_quick_on
     part.breaker = Breaker { consecutive_failures: 1_000, ..strict() };
     let node = Mesh::new(&["peer"]).caller("orders", vec![("peer", part)]).await;
     let mut whole = 0;
-    for _ in 0..60 {
+    for _ in 0..20 {
         let request = Request::get("/").header("host", "peer").body(empty()).unwrap();
         let answer = Client::http1(node.outbound()).await.try_send(request).await.unwrap();
         whole += u32::from(answer.into_body().collect().await.is_ok());
     }
-    assert!(whole > 45, "{whole} of 60");
+    assert!(whole >= 15, "{whole} of 20");
 }
 
 #[tokio::test]
