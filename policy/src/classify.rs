@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How much of an attempt's time a client must have taken before an endpoint that gave up on it is excused. Servers wait for a
 /// body for longer than this (Go, Node.js, nginx: 5 s to 5 min where they have a bound).
 pub const CLIENT_SLOW_MIN: Duration = Duration::from_secs(1);
+/// How long after a request was sent its connection may be closed for that to be the race of a kept connection, which is over
+/// within a round trip.
+pub const IDLE_RACE_MAX: Duration = Duration::from_secs(1);
 
 /// What an attempt has shown about its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -77,7 +80,7 @@ pub enum Ending {
     GoneAway,
     /// The connection broke before the answer's head.
     Broken,
-    /// The same, and another request on the same connection has been counted for it: it is one break.
+    /// The connection broke, or could not be made, and another request that shared it has been counted for it: it is one break.
     BrokenWithOthers,
     /// The endpoint reset the stream with this code (RFC 9113 §7), before the answer's head or behind it.
     Reset(u32),
@@ -301,9 +304,10 @@ pub fn late(bound: Bound, took: Duration, client: Duration) -> Ending {
 pub fn broke_off(ending: Ending, took: Duration, client: Duration) -> Ending {
     let excused = client >= CLIENT_SLOW_MIN && client > took / 2;
     match ending {
-        Ending::Broken | Ending::Reset(_) | Ending::CutShort | Ending::Peer(Peer::Broken) if excused => {
+        Ending::IdleClosed | Ending::Broken | Ending::Reset(_) | Ending::Peer(Peer::Broken) if excused => {
             Ending::ClientSlow
         }
+        Ending::IdleClosed if took > IDLE_RACE_MAX => Ending::Broken,
         other => other,
     }
 }

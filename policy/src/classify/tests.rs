@@ -201,6 +201,9 @@ fn who_is_late_is_whoever_took_more_of_the_time() {
         (Ending::Peer(Peer::Broken), SECOND * 5, SECOND * 5, Ending::ClientSlow),
         (Ending::Broken, SECOND * 5, SECOND, Ending::Broken),
         (Ending::NotConnected, SECOND * 5, SECOND * 5, Ending::NotConnected),
+        (Ending::IdleClosed, SECOND / 100, Duration::ZERO, Ending::IdleClosed),
+        (Ending::IdleClosed, SECOND * 5, Duration::ZERO, Ending::Broken),
+        (Ending::IdleClosed, SECOND * 5, SECOND * 5, Ending::ClientSlow),
     ] {
         assert_eq!(broke_off(ending, took, client), expected, "{ending:?} {took:?} {client:?}");
     }

@@ -306,7 +306,7 @@ async fn new_connection(
     if let Some((at, error)) = &*found
         && *at >= asked
     {
-        return Err(Unreachable::Found(error.clone()));
+        return Err(Unreachable::FoundByAnother(error.clone()));
     }
     let dialled = dial::dial(&endpoint.dial, protocol, identity).await.map_err(Arc::new);
     *found = dialled.as_ref().err().map(|error| (plane.now(), error.clone()));

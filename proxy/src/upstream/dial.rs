@@ -79,9 +79,12 @@ pub(crate) enum Unreachable {
     Identity(String),
     #[error("HTTP could not be started: {0}")]
     Start(BoxError),
-    /// What another request has just found out.
+    /// What this request has found out for all that wait for the same connection.
     #[error(transparent)]
     Found(Arc<Unreachable>),
+    /// What another request has just found out.
+    #[error(transparent)]
+    FoundByAnother(Arc<Unreachable>),
 }
 
 /// A fresh connection, ready for a request.

@@ -22,6 +22,7 @@ pub(crate) fn unreachable(error: &Unreachable) -> Ending {
         Unreachable::Tls(_) | Unreachable::Start(_) => Ending::Handshake,
         Unreachable::NoIdentity | Unreachable::Identity(_) => Ending::OwnMeans,
         Unreachable::Found(error) => unreachable(error),
+        Unreachable::FoundByAnother(_) => Ending::BrokenWithOthers,
     }
 }
 
@@ -77,5 +78,44 @@ fn stream(error: &h2::Error) -> Option<Ending> {
         (false, true) => None,
         // By this side, which resets a stream only for a request's body that broke.
         (false, false) => Some(Ending::ClientBody),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_this_process_lacks_is_not_the_endpoint_s() {
+        for (error, expected) in [
+            (io::Error::from_raw_os_error(24), Ending::OwnMeans),
+            (io::Error::from_raw_os_error(23), Ending::OwnMeans),
+            (io::ErrorKind::AddrNotAvailable.into(), Ending::OwnMeans),
+            (io::ErrorKind::HostUnreachable.into(), Ending::NotConnected),
+            (io::ErrorKind::ConnectionReset.into(), Ending::NotConnected),
+        ] {
+            let of = error.to_string();
+            assert_eq!(unreachable(&Unreachable::Connect(error)), expected, "{of}");
+        }
+        for (error, expected) in [
+            (Unreachable::Refused, Ending::NotConnected),
+            (Unreachable::Timeout, Ending::ConnectTimeout),
+            (Unreachable::Tls("who is this".to_owned()), Ending::Handshake),
+            (Unreachable::NoIdentity, Ending::OwnMeans),
+            (Unreachable::Identity("expired".to_owned()), Ending::OwnMeans),
+            (Unreachable::Found(Arc::new(Unreachable::Refused)), Ending::NotConnected),
+            (Unreachable::FoundByAnother(Arc::new(Unreachable::Refused)), Ending::BrokenWithOthers),
+        ] {
+            assert_eq!(unreachable(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_ends_early_is_cut_short_unless_its_end_has_a_reason() {
+        let reset: BoxError = h2::Error::from(Reason::INTERNAL_ERROR).into();
+        assert_eq!(answer(&reset, || true), Ending::CutShort);
+        assert_eq!(answer(&reset, || false), Ending::BrokenWithOthers);
+        assert_eq!(answer(&"anything else".into(), || true), Ending::CutShort);
     }
 }

@@ -377,6 +377,30 @@ async fn a_connection_that_breaks_under_many_requests_breaks_once() {
 }
 
 #[tokio::test]
+async fn a_connection_that_many_wait_for_in_vain_is_one_fault() {
+    // It takes connections and hangs up before there is any HTTP, once all calls wait for it.
+    let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
+    let mesh = Mesh::new(&["orders", "peer"]);
+    let mut part = in_mesh("peer", Protocol::Grpc, vec![endpoint("peer-0", listener.local_addr().unwrap())]);
+    part.routes[0].retry.attempts = 0;
+    part.breaker = Breaker { consecutive_failures: 2, ..strict() };
+    let node = mesh.caller("orders", vec![("peer", part)]).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let address = node.outbound();
+        calls.spawn(async move { Client::http2(address).await.send(call(None)).await });
+    }
+    let in_progress = || node.plane.status()["services"]["peer"]["endpoints"][0]["in_progress"].clone();
+    until("all of them to wait", || in_progress() == 8).await;
+    drop(soon("a connection", listener.accept()).await.unwrap());
+    drop(listener);
+    while let Some(answer) = soon("an answer", calls.join_next()).await {
+        assert_eq!(header(&answer.unwrap(), "grpc-status"), "14");
+    }
+    assert_eq!(breaker(&node), "closed");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_breaks_off_behind_its_head_is_not_taken_for_a_quick_one() {
     // A slow endpoint that works, and a quick one whose answers never end whole.
     let slow = App::streaming(|_| {

@@ -74,6 +74,9 @@ impl Call<'_> {
 
     pub(super) fn broke(&self, unprocessed: bool, ending: Ending, why: String) -> Failed {
         let service = || self.backend.service.clone();
+        // Policy takes a reset before processing as safe for every method. On a reused connection that was written to, that is
+        // likely but not proven, so only what is idempotent gets the benefit of it.
+        let before_processing = unprocessed || (ending == Ending::IdleClosed && is_idempotent(self.kept.method()));
         let (ending, reason) = match (self.kept.broken(), self.broke_off(ending)) {
             (Some(broken), _) if broken.is_long() => (Ending::ClientBody, Reason::BodyTooLong(self.kept.bytes_max())),
             (Some(broken), _) if broken.is_downstream() => (Ending::ClientBody, Reason::ClientGone),
@@ -81,10 +84,7 @@ impl Call<'_> {
             (_, ending) => (ending, Reason::Broken(service())),
         };
         let happened = match ending {
-            _ if unprocessed => Happened::ResetBeforeProcessing,
-            // Policy takes a reset before processing as safe for every method. On a reused connection that was written to, that
-            // is likely but not proven, so only what is idempotent gets the benefit of it.
-            Ending::IdleClosed if is_idempotent(self.kept.method()) => Happened::ResetBeforeProcessing,
+            _ if before_processing => Happened::ResetBeforeProcessing,
             // The endpoint did answer, and would answer so again.
             Ending::HeadTooLong => Happened::Status(502),
             _ => Happened::Reset,
