@@ -136,7 +136,7 @@ pub enum Peer {
     NotReached,
     /// The application broke off before it answered.
     Broken,
-    /// The application did not answer in time.
+    /// The application did not answer, or did not take the request, in time.
     Late,
     /// The application's answer is beyond what the mesh takes or knows.
     NotPassedOn,
@@ -154,10 +154,8 @@ pub fn peer(error: &str) -> Peer {
         | "destination_unavailable"
         | "proxy_configuration_error"
         | "proxy_internal_error" => Peer::NotReached,
-        "connection_terminated" | "connection_read_timeout" | "http_response_incomplete" | "http_protocol_error" => {
-            Peer::Broken
-        }
-        "http_response_timeout" => Peer::Late,
+        "connection_terminated" | "http_response_incomplete" | "http_protocol_error" => Peer::Broken,
+        "http_response_timeout" | "connection_read_timeout" | "connection_write_timeout" => Peer::Late,
         "http_response_header_section_size"
         | "http_response_header_size"
         | "http_response_transfer_coding"

@@ -169,6 +169,7 @@ fn a_peer_is_read_by_the_name_of_its_error() {
         ("proxy_configuration_error", Peer::NotReached),
         ("connection_terminated", Peer::Broken),
         ("http_response_timeout", Peer::Late),
+        ("connection_write_timeout", Peer::Late),
         ("http_response_header_section_size", Peer::NotPassedOn),
         ("http_response_transfer_coding", Peer::NotPassedOn),
         ("http_upgrade_failed", Peer::NotPassedOn),
