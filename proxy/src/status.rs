@@ -73,6 +73,7 @@ fn endpoint(plane: &Plane, endpoint: &Endpoint) -> Value {
         "in_progress": in_progress,
         "round_trip_us": round_trips,
         "connections": endpoint.connections(),
+        "waiting": endpoint.waiting(),
     });
     if let Standing::Open { until, by } = endpoint.breaker.standing(now) {
         value["unavailable"] = json!({"why": by.to_string(), "for_ms": until.since(now).as_millis()});

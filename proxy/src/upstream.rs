@@ -3,12 +3,12 @@
 //!
 //! Which endpoint, whether to try again, and what a failure means for the endpoint, is decided above.
 
-pub(crate) mod dial;
-pub(crate) mod exchange;
+mod dial;
+mod exchange;
 mod http2;
-pub(crate) mod pool;
+mod pool;
 
-pub(crate) use dial::{Address, Dial, Security, Unreachable};
+pub(crate) use dial::{Address, Dial, Dialler, Security};
 pub(crate) use exchange::{Connection, Received};
 pub(crate) use http2::Stream;
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Full, Place, Pool};

@@ -1,0 +1,89 @@
+use std::sync::Mutex;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::time::Instant;
+
+use super::*;
+
+const PREFACE: usize = 24;
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+
+/// When pings came.
+type Seen = Arc<Mutex<Vec<Instant>>>;
+
+/// The bytes of a server that answers pings, if it does.
+async fn server(mut io: DuplexStream, answers: bool, seen: Seen) {
+    io.read_exact(&mut [0; PREFACE]).await.unwrap();
+    io.write_all(&SETTINGS).await.unwrap();
+    let mut head = [0; 9];
+    while io.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut payload = vec![0; length];
+        io.read_exact(&mut payload).await.unwrap();
+        match (head[3], head[4]) {
+            (4, 0) => io.write_all(&SETTINGS_ACK).await.unwrap(),
+            (6, 0) => {
+                seen.lock().unwrap().push(Instant::now());
+                if answers {
+                    head[4] = 1;
+                    io.write_all(&head).await.unwrap();
+                    io.write_all(&payload).await.unwrap();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn connected(pings: Pings, answers: bool) -> (Client, Seen) {
+    let ((ours, theirs), seen) = (duplex(64 << 10), Seen::default());
+    tokio::spawn(server(theirs, answers, seen.clone()));
+    let client = start(ours, pings, Weak::new()).await.unwrap_or_else(|error| panic!("{error}"));
+    (client, seen)
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// gRFC A8: a server lets a client ping once in five minutes while calls are open, and not at all while none is.
+#[tokio::test(start_paused = true)]
+async fn an_application_is_not_pinged_more_than_grfc_a8_allows() {
+    let (client, seen) = connected(Pings::APPLICATION, true).await;
+    tokio::time::sleep(HOUR).await;
+    assert!(seen.lock().unwrap().is_empty(), "no call is open");
+    let began = Instant::now();
+    let _call = client.claim();
+    tokio::time::sleep(HOUR).await;
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty(), "a peer that has gone is found");
+    let before = std::iter::once(&began).chain(seen.iter());
+    let gaps: Vec<_> = before.zip(seen.iter()).skip(1).map(|(earlier, later)| *later - *earlier).collect();
+    assert!(gaps.iter().all(|gap| *gap > Duration::from_secs(300)), "{gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_leaves_pings_unanswered_is_given_up() {
+    let (client, seen) = connected(Pings::MESH, true).await;
+    let _call = client.claim();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!((5..=6).contains(&seen.lock().unwrap().len()));
+    assert!(!client.is_closed());
+    let (client, _) = connected(Pings::MESH, false).await;
+    let _call = client.claim();
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    assert!(client.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_begins_with_the_endpoint_s_settings() {
+    let (ours, theirs) = duplex(64 << 10);
+    let began = tokio::time::timeout(HOUR, start(ours, Pings::MESH, Weak::new())).await;
+    assert!(began.is_err(), "nothing came");
+    drop(theirs);
+    let (ours, mut theirs) = duplex(64 << 10);
+    theirs.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+    assert!(start(ours, Pings::MESH, Weak::new()).await.is_err(), "that is no HTTP/2");
+    let (ours, theirs) = duplex(64 << 10);
+    drop(theirs);
+    assert!(start(ours, Pings::MESH, Weak::new()).await.is_err(), "it has ended");
+}
