@@ -12,7 +12,8 @@ const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
 /// When pings came.
 type Seen = Arc<Mutex<Vec<Instant>>>;
 
-/// The bytes of a server that answers pings, if it does.
+/// The bytes of a server that answers pings, if it does, begins an answer to each request, and has more of it on the way when it hears
+/// that nobody wants it.
 async fn server(mut io: DuplexStream, answers: bool, seen: Seen) {
     io.read_exact(&mut [0; PREFACE]).await.unwrap();
     io.write_all(&SETTINGS).await.unwrap();
@@ -31,6 +32,10 @@ async fn server(mut io: DuplexStream, answers: bool, seen: Seen) {
                     io.write_all(&payload).await.unwrap();
                 }
             }
+            // HEADERS: `:status: 200` is the eighth of HPACK's static table.
+            (1, _) => io.write_all(&[&[0, 0, 1, 1, 4], &head[5..], &[0x88]].concat()).await.unwrap(),
+            // RST_STREAM
+            (3, _) => io.write_all(&[&[0, 0, 1, 0, 0], &head[5..], b"x"].concat()).await.unwrap(),
             _ => {}
         }
     }
@@ -86,4 +91,29 @@ async fn a_connection_begins_with_the_endpoint_s_settings() {
     let (ours, theirs) = duplex(64 << 10);
     drop(theirs);
     assert!(start(ours, Pings::MESH, Weak::new()).await.is_err(), "it has ended");
+}
+
+async fn answered(client: &Client) -> (Response<Reception>, Claim) {
+    let mut claim = client.claim();
+    let mut request = Request::new(Sent::Empty);
+    *request.uri_mut() = http::Uri::from_static("http://peer/");
+    let answer = claim.send(request).await;
+    (answer.unwrap_or_else(|broke| panic!("{}", broke.error)), claim)
+}
+
+/// Frames of a stream that was reset and is forgotten are errors, and h2 counts errors: clients that left took the connection from those
+/// who stayed.
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_waits_for_any_more_end_no_connection() {
+    let (client, _) = connected(Pings::MESH, true).await;
+    for _ in 0..6 {
+        let mut answers = Vec::new();
+        for _ in 1..STREAMS_MAX {
+            answers.push(answered(&client).await);
+        }
+        drop(answers);
+        // Behind what was on the way.
+        drop(answered(&client).await);
+    }
+    assert_eq!((client.is_closed(), client.streams()), (false, 0));
 }
