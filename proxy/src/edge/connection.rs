@@ -37,6 +37,9 @@ const HEADER_LIST_BYTES_MAX: u32 = 128 << 10;
 /// be full, and none takes the room of another; a stream holds no more than an HTTP/1.1 connection would.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = STREAMS_MAX * STREAM_WINDOW_BYTES;
+/// The same inside of the mesh. The streams' windows bound the bytes; h2 takes half of this as the bound for what small frames that
+/// wait to be read cost beside them, and ends the connection beyond it. So all streams may be full of frames of 32 bytes.
+const MESH_CONNECTION_WINDOW_BYTES: u32 = 14 * CONNECTION_WINDOW_BYTES;
 /// Largest frame that a client may send. At the protocol's least, 16 KiB, a stream of messages costs a write for each of them on every hop.
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Streams that a client may have reset before they were served; one more closes the connection (CVE-2023-44487).
@@ -240,6 +243,10 @@ where
         Direction::Inbound => (MESH_RESETS_PENDING_MAX, MESH_RESETS_BY_ERROR_MAX),
         Direction::Outbound | Direction::Gateway => (RESETS_PENDING_MAX, RESETS_BY_ERROR_MAX),
     };
+    let connection_window_bytes = match arrival.direction {
+        Direction::Inbound | Direction::Outbound => MESH_CONNECTION_WINDOW_BYTES,
+        Direction::Gateway => CONNECTION_WINDOW_BYTES,
+    };
     // Boxed: hyper would move the whole of it, more than 3 KiB, from hand to hand until it stands in a task of its own.
     let service =
         service_fn(move |request: Request<Incoming>| Box::pin(crate::request::handle(arrival.clone(), request)));
@@ -249,7 +256,7 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(connection_window_bytes)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_pending_accept_reset_streams(resets_pending_max)

@@ -21,7 +21,7 @@ use h2::{Ping, PingPong};
 use http::{Request, Response};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::Pool;
 use crate::body::Sent;
@@ -48,20 +48,29 @@ const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
 const RESETS_REMEMBERED_MAX: usize = 1_024;
 const RESET_MEMORY: Duration = Duration::from_secs(5);
 
-/// How often a connection in use is asked whether its peer still lives, and how long it may take to say so.
+/// When a connection that carries requests is asked whether its peer still lives, and how long it may take to say so.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pings {
-    interval: Duration,
+    when: When,
     timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum When {
+    Every(Duration),
+    /// When a request was given up that nothing came of, but never sooner than this after the ping before.
+    InDoubt(Duration),
 }
 
 impl Pings {
     /// To another sidecar.
-    pub(super) const MESH: Self = Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(5) };
+    pub(super) const MESH: Self =
+        Self { when: When::Every(Duration::from_secs(10)), timeout: Duration::from_secs(5) };
     /// To an application, or to a service outside of the mesh. A gRPC server that follows gRFC A8 allows a ping in five minutes while
-    /// calls are open, and answers the third that comes sooner with GOAWAY "too_many_pings". A peer that has vanished is found by
-    /// [`runtime::net::connect`]'s bounds.
-    pub(super) const APPLICATION: Self = Self { interval: Duration::from_secs(330), timeout: Duration::from_secs(20) };
+    /// calls are open, and answers the third that comes sooner with GOAWAY "too_many_pings". So the one ping is kept for when it may
+    /// tell something.
+    pub(super) const APPLICATION: Self =
+        Self { when: When::InDoubt(Duration::from_secs(330)), timeout: Duration::from_secs(20) };
 }
 
 /// A connection that many requests share. Dropping it lets the connection end once its streams have.
@@ -77,6 +86,10 @@ struct Standing {
     /// As many as there may be: [`STREAMS_MAX`], or the endpoint's SETTINGS_MAX_CONCURRENT_STREAMS when that is less.
     streams_max: AtomicU32,
     closed: AtomicBool,
+    /// A request was given up before anything came of it, and nothing has come of another since.
+    doubt: AtomicBool,
+    /// Told when there is doubt and a request.
+    doubted: Notify,
     /// Who wants to know when there is room.
     pool: Weak<Pool>,
 }
@@ -133,7 +146,8 @@ where
         .handshake::<_, Bytes>(io)
         .await?;
     let (streams, streams_max) = (AtomicU32::new(0), AtomicU32::new(0));
-    let standing = Arc::new(Standing { streams, streams_max, closed: AtomicBool::new(false), pool });
+    let (closed, doubt, doubted) = (AtomicBool::new(false), AtomicBool::new(false), Notify::new());
+    let standing = Arc::new(Standing { streams, streams_max, closed, doubt, doubted, pool });
     let (held, released) = oneshot::channel();
     let (begun, begins) = oneshot::channel();
     let driver = Driver { connection, standing: standing.clone(), begun: Some(begun) };
@@ -172,6 +186,9 @@ impl Client {
     /// A place on it for one request.
     pub(crate) fn claim(&self) -> Claim {
         self.standing.streams.fetch_add(1, Ordering::Relaxed);
+        if self.standing.doubt.load(Ordering::Relaxed) {
+            self.standing.doubted.notify_one();
+        }
         Claim { sender: self.sender.clone(), stream: Stream(self.standing.clone()) }
     }
 }
@@ -196,7 +213,10 @@ impl Claim {
             }
             std::pin::Pin::new(&mut answer).poll(cx)
         });
-        let response = answered.await.map_err(Broke::unanswered)?;
+        let doubt = Doubt(Some(&self.stream.0));
+        let response = answered.await;
+        doubt.dispelled();
+        let response = response.map_err(Broke::unanswered)?;
         Ok(Reception::of(response, sending))
     }
 
@@ -276,17 +296,54 @@ where
     }
 }
 
-/// Resolves when the peer leaves a ping unanswered while requests wait for it.
-async fn silent(pings: Option<PingPong>, every: Pings, standing: Arc<Standing>) {
-    let Some(mut pings) = pings else { return std::future::pending().await };
-    loop {
-        tokio::time::sleep(every.interval).await;
-        if standing.streams.load(Ordering::Relaxed) == 0 {
-            continue;
+/// Stands for a request that waits for its answer: dropping it means that it was given up.
+struct Doubt<'a>(Option<&'a Standing>);
+
+impl Doubt<'_> {
+    /// The peer has said something.
+    fn dispelled(mut self) {
+        if let Some(standing) = self.0.take()
+            && standing.doubt.load(Ordering::Relaxed)
+        {
+            standing.doubt.store(false, Ordering::Relaxed);
         }
-        let pong = tokio::time::timeout(every.timeout, pings.ping(Ping::opaque())).await;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(standing) = self.0.take() {
+            standing.doubt.store(true, Ordering::Relaxed);
+            standing.doubted.notify_one();
+        }
+    }
+}
+
+/// Resolves when the peer leaves a ping unanswered while requests wait for it.
+async fn silent(ping_pong: Option<PingPong>, pings: Pings, standing: Arc<Standing>) {
+    let Some(mut ping_pong) = ping_pong else { return std::future::pending().await };
+    let idle = || standing.streams.load(Ordering::Relaxed) == 0;
+    loop {
+        match pings.when {
+            When::Every(interval) => {
+                tokio::time::sleep(interval).await;
+                if idle() {
+                    continue;
+                }
+            }
+            When::InDoubt(_) => {
+                while idle() || !standing.doubt.load(Ordering::Relaxed) {
+                    standing.doubted.notified().await;
+                }
+            }
+        }
+        let pong = tokio::time::timeout(pings.timeout, ping_pong.ping(Ping::opaque())).await;
         if !matches!(pong, Ok(Ok(_))) {
             return;
+        }
+        standing.doubt.store(false, Ordering::Relaxed);
+        if let When::InDoubt(gap) = pings.when {
+            tokio::time::sleep(gap).await;
         }
     }
 }

@@ -217,6 +217,32 @@ async fn uploads_that_nobody_reads_stall_nobody() {
 }
 
 #[tokio::test]
+async fn small_messages_of_uploads_that_nobody_reads_end_no_connection() {
+    let mut builder = h2::server::Builder::new();
+    builder.initial_connection_window_size(64 << 20);
+    let server = server(builder).await;
+    let node = caller(server.address, |_| ()).await;
+    let stream = runtime::net::connect(node.outbound()).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let (message, mut stuck) = (Bytes::from_static(&[b'x'; 16]), Vec::new());
+    for _ in 0..12 {
+        let (answer, mut upload) = sender.send_request(Request::post("http://peer/sink").body(()).unwrap(), false).unwrap();
+        // As much as the windows of both hops hold.
+        for _ in 0..(256 + 48 << 10) / message.len() {
+            upload.send_data(message.clone(), false).unwrap();
+        }
+        stuck.push((answer, upload));
+    }
+    for _ in 0..200 {
+        let (answer, mut body) = sender.send_request(Request::post("http://peer/").body(()).unwrap(), false).unwrap();
+        body.send_data(message.clone(), true).unwrap();
+        assert_eq!(soon("an answer", answer).await.unwrap().status(), StatusCode::OK);
+    }
+    assert!(!driver.is_finished() && server.counts.connections() == 1);
+}
+
+#[tokio::test]
 async fn calls_beyond_what_the_endpoint_takes_wait_and_hold_nothing() {
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(10);

@@ -7,6 +7,8 @@ use super::*;
 
 const PREFACE: usize = 24;
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// A request's head that is as long as this is not answered.
+const SILENCE: usize = 64;
 const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
 
 /// When pings came.
@@ -33,7 +35,7 @@ async fn server(mut io: DuplexStream, answers: bool, seen: Seen) {
                 }
             }
             // HEADERS: `:status: 200` is the eighth of HPACK's static table.
-            (1, _) => io.write_all(&[&[0, 0, 1, 1, 4], &head[5..], &[0x88]].concat()).await.unwrap(),
+            (1, _) if payload.len() < SILENCE => io.write_all(&[&[0, 0, 1, 1, 4], &head[5..], &[0x88]].concat()).await.unwrap(),
             // RST_STREAM
             (3, _) => io.write_all(&[&[0, 0, 1, 0, 0], &head[5..], b"x"].concat()).await.unwrap(),
             _ => {}
@@ -50,20 +52,45 @@ async fn connected(pings: Pings, answers: bool) -> (Client, Seen) {
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// gRFC A8: a server lets a client ping once in five minutes while calls are open, and not at all while none is.
+/// A call that is given up before it is answered.
+async fn given_up(client: &Client) {
+    let mut claim = client.claim();
+    let mut request = Request::new(Sent::Empty);
+    *request.uri_mut() = http::Uri::from_static("http://peer/");
+    // Sensitive: it is sent as it is each time, and not out of HPACK's table.
+    let mut long = http::HeaderValue::from_str(&"~".repeat(SILENCE)).unwrap();
+    long.set_sensitive(true);
+    request.headers_mut().insert("long", long);
+    assert!(tokio::time::timeout(Duration::from_secs(15), claim.send(request)).await.is_err());
+}
+
+/// gRFC A8: a server lets a client ping once in five minutes while calls are open, and hardly ever while none is.
 #[tokio::test(start_paused = true)]
 async fn an_application_is_not_pinged_more_than_grfc_a8_allows() {
     let (client, seen) = connected(Pings::APPLICATION, true).await;
+    let quiet = answered(&client).await;
+    tokio::time::sleep(HOUR).await;
+    assert!(seen.lock().unwrap().is_empty(), "a quiet stream is no reason for doubt");
+    drop(quiet);
+    given_up(&client).await;
     tokio::time::sleep(HOUR).await;
     assert!(seen.lock().unwrap().is_empty(), "no call is open");
-    let began = Instant::now();
-    let _call = client.claim();
-    tokio::time::sleep(HOUR).await;
+    let _quiet = client.claim();
+    for _ in 0..100 {
+        given_up(&client).await;
+    }
     let seen = seen.lock().unwrap();
-    assert!(!seen.is_empty(), "a peer that has gone is found");
-    let before = std::iter::once(&began).chain(seen.iter());
-    let gaps: Vec<_> = before.zip(seen.iter()).skip(1).map(|(earlier, later)| *later - *earlier).collect();
-    assert!(gaps.iter().all(|gap| *gap > Duration::from_secs(300)), "{gaps:?}");
+    let gaps: Vec<_> = seen.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.len() >= 3 && gaps.iter().all(|gap| *gap > Duration::from_secs(300)), "{gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_has_vanished_is_found_by_the_one_ping() {
+    let (client, seen) = connected(Pings::APPLICATION, false).await;
+    given_up(&client).await;
+    let _call = client.claim();
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert_eq!((client.is_closed(), seen.lock().unwrap().len()), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]
