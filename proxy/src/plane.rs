@@ -25,8 +25,8 @@ use crate::access_log::{AccessLog, Writer};
 use crate::edge::{Arrival, Direction};
 use crate::metrics::{Meters, Tally};
 use crate::observed::{Edge, Observed, Tallies};
-use crate::upstream::{Dial, Dialler};
 use crate::table::{self, Rejected, Table};
+use crate::upstream::{Dial, Dialler};
 use doors::Doors;
 
 /// What a data plane is started with.

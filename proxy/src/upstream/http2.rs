@@ -64,8 +64,7 @@ enum When {
 
 impl Pings {
     /// To another sidecar.
-    pub(super) const MESH: Self =
-        Self { when: When::Every(Duration::from_secs(10)), timeout: Duration::from_secs(5) };
+    pub(super) const MESH: Self = Self { when: When::Every(Duration::from_secs(10)), timeout: Duration::from_secs(5) };
     /// To an application, or to a service outside of the mesh. A gRPC server that follows gRFC A8 allows a ping in five minutes while
     /// calls are open, and answers the third that comes sooner with GOAWAY "too_many_pings". So the one ping is kept for when it may
     /// tell something.

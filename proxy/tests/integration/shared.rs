@@ -227,9 +227,10 @@ async fn small_messages_of_uploads_that_nobody_reads_end_no_connection() {
     let driver = tokio::spawn(connection);
     let (message, mut stuck) = (Bytes::from_static(&[b'x'; 16]), Vec::new());
     for _ in 0..12 {
-        let (answer, mut upload) = sender.send_request(Request::post("http://peer/sink").body(()).unwrap(), false).unwrap();
+        let (answer, mut upload) =
+            sender.send_request(Request::post("http://peer/sink").body(()).unwrap(), false).unwrap();
         // As much as the windows of both hops hold.
-        for _ in 0..(256 + 48 << 10) / message.len() {
+        for _ in 0..((256 + 48) << 10) / message.len() {
             upload.send_data(message.clone(), false).unwrap();
         }
         stuck.push((answer, upload));

@@ -35,7 +35,9 @@ async fn server(mut io: DuplexStream, answers: bool, seen: Seen) {
                 }
             }
             // HEADERS: `:status: 200` is the eighth of HPACK's static table.
-            (1, _) if payload.len() < SILENCE => io.write_all(&[&[0, 0, 1, 1, 4], &head[5..], &[0x88]].concat()).await.unwrap(),
+            (1, _) if payload.len() < SILENCE => {
+                io.write_all(&[&[0, 0, 1, 1, 4], &head[5..], &[0x88]].concat()).await.unwrap()
+            }
             // RST_STREAM
             (3, _) => io.write_all(&[&[0, 0, 1, 0, 0], &head[5..], b"x"].concat()).await.unwrap(),
             _ => {}

@@ -72,12 +72,7 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(
-        pool: Arc<Pool>,
-        protocol: Protocol,
-        ticket: u64,
-        granted: oneshot::Receiver<Granted>,
-    ) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, protocol: Protocol, ticket: u64, granted: oneshot::Receiver<Granted>) -> Self {
         Self { pool, protocol, ticket, granted, over: false }
     }
 }
