@@ -221,10 +221,10 @@ impl Call<'_> {
         let mut pooled = endpoint.pool(self.record.arrival.lane).take(self.protocol, now);
         let mut tried = 0;
         loop {
-            let mut connection = match pooled.take() {
-                Some(connection) => connection,
+            let (mut connection, now) = match pooled.take() {
+                Some(connection) => (connection, now),
                 // Boxed: the rare path keeps the future of every request small.
-                None => Box::pin(self.wait_for_connection(endpoint)).await?,
+                None => (Box::pin(self.wait_for_connection(endpoint)).await?, self.now()),
             };
             let stamp = Stamp {
                 span: self.trace.child(self.random()),
