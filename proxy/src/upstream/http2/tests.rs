@@ -1,3 +1,5 @@
+//! Frames as they go over the wire, on a clock that is not the wall's.
+
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};

@@ -1,3 +1,5 @@
+//! The queue and the dials, on loopback.
+
 use std::net::SocketAddr;
 
 use runtime::net::{Listener, Share};
