@@ -41,8 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 log.commit(level).map_err(std::io::Error::other)
             })?;
-            let keep = log.next_sequence();
-            log.trim(keep)?;
+            let all: Vec<u64> = log.segments().iter().map(|segment| segment.first_sequence).collect();
+            log.release(&all)?;
         }
     }
     clear(&folder)?;
