@@ -135,6 +135,8 @@ pub struct SegmentInfo {
     pub records: u64,
     /// Bytes in use.
     pub bytes: u64,
+    /// Bytes that it takes of the disk.
+    pub room: u64,
 }
 
 impl Log {
@@ -284,7 +286,11 @@ impl Log {
     /// The segments, oldest first; the last one is being written.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        self.shared.segments().iter().map(|segment| segment.info()).collect()
+        let mut segments: Vec<_> = self.shared.segments().iter().map(|segment| segment.info()).collect();
+        if let Some(last) = segments.last_mut() {
+            last.room = self.room;
+        }
+        segments
     }
 
     /// Writes zeros over the segment after the last one, beside the commits: to be called from another thread, a step at a time, while

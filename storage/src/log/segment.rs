@@ -146,8 +146,9 @@ impl Segment {
         &self.path
     }
 
-    /// For deciding what may go.
+    /// For deciding what may go; as if it were sealed.
     pub fn info(&self) -> SegmentInfo {
-        SegmentInfo { first_sequence: self.head.first_sequence, records: self.records(), bytes: self.end() }
+        let (records, bytes) = (self.records(), self.end());
+        SegmentInfo { first_sequence: self.head.first_sequence, records, bytes, room: bytes }
     }
 }
