@@ -63,10 +63,12 @@ pub fn write(books: &Books, now: Moment) -> Vec<u8> {
 /// About how many bytes [`write`] would write, rather more than fewer, without looking at each message.
 #[must_use]
 pub fn bytes_about(books: &Books) -> u64 {
-    let accepted = |publishers: usize, window: &Window| publishers as u64 * COUNT_BYTES + window.len() as u64 * IDENTITY_BYTES;
-    let queues = books.queues.values().map(|queue| {
-        COUNT_BYTES + accepted(queue.published.len(), &queue.window) + served_bytes_about(&queue.served)
-    });
+    let accepted =
+        |publishers: usize, window: &Window| publishers as u64 * COUNT_BYTES + window.len() as u64 * IDENTITY_BYTES;
+    let queues = books
+        .queues
+        .values()
+        .map(|queue| COUNT_BYTES + accepted(queue.published.len(), &queue.window) + served_bytes_about(&queue.served));
     let topics = books.topics.values().map(|topic| {
         let subscriptions = topic.subscriptions.values();
         COUNT_BYTES

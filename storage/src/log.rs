@@ -161,7 +161,11 @@ impl Log {
             Some(found) => (found.manifest, found.segments, found.recovery),
             None => {
                 let (manifest, segment) = make(&*disk, folder, options, &mut spares)?;
-                (manifest, vec![segment], Recovery { is_new: true, segments: 1, known_through: 1, ..Recovery::default() })
+                (
+                    manifest,
+                    vec![segment],
+                    Recovery { is_new: true, segments: 1, known_through: 1, ..Recovery::default() },
+                )
             }
         };
         if !was_made {

@@ -15,8 +15,10 @@ use crate::moment::Clock;
 
 /// Segments by their first record and their bytes; the last one has room for as much again.
 fn usage(segments: &[(u64, u64)], bytes_left: Option<u64>) -> Usage {
-    let mut segments: Vec<_> =
-        segments.iter().map(|(first, bytes)| Segment { first: Position(*first), bytes: *bytes, room: *bytes }).collect();
+    let mut segments: Vec<_> = segments
+        .iter()
+        .map(|(first, bytes)| Segment { first: Position(*first), bytes: *bytes, room: *bytes })
+        .collect();
     let next = segments.last().map_or(Position(1), |last| Position(last.first.0 + 10));
     if let Some(last) = segments.last_mut() {
         last.room *= 2;

@@ -81,8 +81,7 @@ impl Manifest {
 
     fn to_text(&self) -> String {
         let Self { log_id, first_sequence, synced_through, gone } = self;
-        let mut text =
-            format!("{VERSION_LINE}\nid {log_id:016x}\nfirst {first_sequence}\nthrough {synced_through}\n");
+        let mut text = format!("{VERSION_LINE}\nid {log_id:016x}\nfirst {first_sequence}\nthrough {synced_through}\n");
         for Range { start, end } in gone {
             // A text takes whatever is written to it.
             let _ = writeln!(text, "gone {start} {end}");
@@ -132,8 +131,7 @@ mod tests {
 
     #[test]
     fn it_reads_back_and_no_bit_of_it_may_turn() {
-        let manifest =
-            Manifest { log_id: 0xabc, first_sequence: 17, synced_through: 900, gone: vec![20..30, 40..100] };
+        let manifest = Manifest { log_id: 0xabc, first_sequence: 17, synced_through: 900, gone: vec![20..30, 40..100] };
         let version_1 = Manifest { log_id: 0xabc, first_sequence: 17, synced_through: 17, gone: Vec::new() };
         let text_1 = sealed(format!("{VERSION_LINE_1}\nid 0000000000000abc\nfirst 17\n"));
         for (text, expected) in [(manifest.to_text(), manifest), (text_1, version_1)] {

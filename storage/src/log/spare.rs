@@ -175,7 +175,9 @@ impl Spares {
         let mut size = options.segment_bytes.max(bytes);
         loop {
             match self.make_one(disk, size) {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull && size > least => size = (size / 2).max(least),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull && size > least => {
+                    size = (size / 2).max(least)
+                }
                 other => return other,
             }
         }

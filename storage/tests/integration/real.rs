@@ -53,7 +53,8 @@ fn the_logs_of_earlier_versions_read_back_and_go_on() {
         }
         for (first, appended) in [(5, 5_000), (6, 6_000)] {
             let mut records = Vec::new();
-            let mut note = |sequence, record: &[u8]| records.push((sequence, String::from_utf8_lossy(record).into_owned()));
+            let mut note =
+                |sequence, record: &[u8]| records.push((sequence, String::from_utf8_lossy(record).into_owned()));
             let (mut log, recovery) = Log::open(Arc::new(RealDisk), &folder, Options::default(), &mut note).unwrap();
             assert_eq!(records[..3], kept_records(), "{version}");
             assert_eq!((recovery.records, recovery.is_new), (first - 2, false), "{version}");
