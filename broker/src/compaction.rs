@@ -25,10 +25,14 @@ use crate::record::Record;
 const CARRY_BYTES_MAX: u64 = 16 << 20;
 /// The log grows by that many times the last checkpoint's size before the next, so that checkpoints never are most of what is written.
 const GROWTH_PER_CHECKPOINT: u64 = 4;
-/// How long it waits before it tries again while the disk gives no room, and
+/// How long it waits at least before it tries again while the disk gives no room, and
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
-/// how many bytes of acknowledgements make it try sooner: they come out of the room that it needs itself.
+/// that many times as long as the last try took: everybody waits meanwhile.
+const SHORT_PAUSE_PER_TRY: u32 = 20;
+/// How many bytes of acknowledgements make it try sooner, since they come out of the room that it needs itself,
 const SHORT_BYTES: u64 = 1 << 20;
+/// and that part of a checkpoint: less than one frees nothing.
+const SHORT_PART: u64 = 16;
 /// The size of a checkpoint's parts in bytes: small against the smallest segment of a full disk.
 const PART_BYTES: usize = 32 << 10;
 /// More than what the frames of a checkpoint's parts, and the journal in front of it, take, besides
@@ -71,7 +75,11 @@ struct Tried {
     last: Position,
     /// How large the log was.
     bytes: u64,
+    /// How large a checkpoint would have been.
+    checkpoint_bytes: u64,
+    /// When it was over.
     at: Instant,
+    took: Duration,
 }
 
 /// What is written in front of a cut: all that the books said at a moment.
@@ -116,8 +124,15 @@ impl Compaction {
         if !self.is_due(last, usage) {
             return Ok(false);
         }
-        self.tried = Some(Tried { last, bytes: usage.bytes, at: Instant::now() });
         self.has_more = false;
+        let (start, checkpoint_bytes) = (Instant::now(), checkpoint::bytes_about(&lock(&ledger.books)));
+        let done = self.compact(engine, ledger, usage);
+        self.tried =
+            Some(Tried { last, bytes: usage.bytes, checkpoint_bytes, at: Instant::now(), took: start.elapsed() });
+        done
+    }
+
+    fn compact(&mut self, engine: &mut dyn Engine, ledger: &Ledger, usage: &Usage) -> Result<bool, Error> {
         let live = live(ledger);
         let (plan, checkpoint) = match usage.bytes_left {
             None => (choose(usage, &live, CARRY_BYTES_MAX), None),
@@ -148,7 +163,8 @@ impl Compaction {
         match (&self.tried, usage.bytes_left) {
             (None, Some(_)) => true,
             (Some(tried), Some(_)) => {
-                tried.at.elapsed() >= SHORT_PAUSE || usage.bytes.abs_diff(tried.bytes) >= SHORT_BYTES
+                tried.at.elapsed() >= SHORT_PAUSE.max(tried.took * SHORT_PAUSE_PER_TRY)
+                    || usage.bytes.abs_diff(tried.bytes) >= SHORT_BYTES.max(tried.checkpoint_bytes / SHORT_PART)
             }
             (_, None) if self.has_more => true,
             (tried, None) => {

@@ -75,7 +75,10 @@ fn log(folder: &Path) -> Result<Log, Box<dyn std::error::Error>> {
 }
 
 fn clear(folder: &Path) -> std::io::Result<()> {
-    RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))
+    RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))?;
+    // What says that there was a log.
+    let marker = folder.with_extension("made");
+    if RealDisk.exists(&marker)? { RealDisk.remove(&marker) } else { Ok(()) }
 }
 
 fn report(name: &str, records: usize, mut commit: impl FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
