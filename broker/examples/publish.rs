@@ -57,9 +57,10 @@ fn clear(folder: &std::path::Path) -> Result<(), Failure> {
     RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))?;
     // What says that there was a log.
     let marker = folder.with_extension("made");
-    Ok(if RealDisk.exists(&marker)? {
-        RealDisk.remove(&marker)?
-    })
+    if RealDisk.exists(&marker)? {
+        RealDisk.remove(&marker)?;
+    }
+    Ok(())
 }
 
 async fn run(case: &'static str, folder: &std::path::Path) -> Result<(), Failure> {
