@@ -4,6 +4,7 @@
 
 mod check;
 mod completions;
+mod data;
 mod demo;
 mod logging;
 mod member;

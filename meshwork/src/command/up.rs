@@ -12,9 +12,9 @@ use runtime::output::Output;
 
 use super::mesh_file::MeshFile;
 use super::process::{self, HangUps};
-use super::{Format, Outcome};
+use super::{Format, Outcome, data};
 use crate::role::deadline;
-use crate::terminal::{self, STRONG};
+use crate::terminal::{self, PENDING, STRONG};
 use crate::up::event::Listener;
 use crate::up::show::{self, Prefixes};
 use crate::up::{self, Mesh};
@@ -47,7 +47,7 @@ Exit code:
 pub(super) struct Arguments {
     /// The mesh file, or a folder of them
     file: PathBuf,
-    /// The mesh's folder: identities, messages, logs of the broker [default: .meshwork/MESH]
+    /// The mesh's folder: identities, messages, logs of the broker [default: .meshwork/MESH beside the mesh file]
     #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// How long an application may take to be well
@@ -85,7 +85,9 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
     runtime::log::start(runtime::log::Format::Text, &arguments.log_level)?;
     let format = arguments.format;
     let (out, err) = (terminal::output(format)?, terminal::errors()?);
+    let named = arguments.data.is_some();
     let options = options(arguments, config)?;
+    err.offer(where_it_is(&options, named, &std::env::current_dir()?));
     let told = |stop, hang_ups| async { Ok(until_told(options, format, &out, &err, stop, hang_ups).await) };
     let code = process::block_on_reloading(told)?;
     // Whoever does not read by then will not.
@@ -101,7 +103,10 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<up::Options> 
     let own = if file.is_dir() { Some(file.as_path()) } else { file.parent() };
     let program = std::env::current_exe().context("this program has no file")?;
     let beside = program.parent().map(Path::to_owned);
-    let data = arguments.data.unwrap_or_else(|| Path::new(".meshwork").join(config.mesh.as_str()));
+    let data = match arguments.data {
+        Some(data) => std::path::absolute(data)?,
+        None => data::beside(&file)?.join(config.mesh.as_str()),
+    };
     Ok(up::Options {
         folders: own.map(Path::to_owned).into_iter().chain(beside).collect(),
         file,
@@ -116,6 +121,24 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<up::Options> 
         come_up: arguments.start_timeout,
         stop: arguments.stop_timeout,
     })
+}
+
+/// Where the mesh's data is, and what may surprise about that: nobody starts with an empty broker without a word.
+fn where_it_is(options: &up::Options, named: bool, called_in: &Path) -> String {
+    let (mesh, data) = (&options.config.mesh, options.data.display());
+    if data::has_mesh(&options.data) {
+        return format!("mesh {mesh}: data in {data}\n");
+    }
+    let mut text = format!("mesh {mesh}: data in {data}, which is new\n");
+    if let Some(former) = data::former(called_in, mesh, &options.data).filter(|_| !named) {
+        let former = former.display();
+        let warning = terminal::paint(PENDING, "warning:");
+        text.push_str(&format!(
+            "{warning} an earlier version left this mesh's data in {former}, where it was called; \
+             `--data {former}` goes on with it\n"
+        ));
+    }
+    text
 }
 
 /// Starts the mesh, keeps it until `stop`, and ends it; whatever went wrong is told here.

@@ -128,7 +128,7 @@ impl Mesh {
     }
 
     /// Ends an instance and takes it out; resolves when nothing of it runs any more. It may be added again then.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what changes a mesh that runs is built on it"))]
+    #[expect(dead_code, reason = "what changes a mesh that runs is built on it")]
     pub(crate) async fn remove(&self, instance: &Name) {
         let Some(found) = self.find(instance.as_str()) else { return };
         found.stop().await;

@@ -14,3 +14,4 @@ mod outside;
 mod process;
 mod sidecar;
 mod up;
+mod up_life;
