@@ -12,6 +12,7 @@ mod demo;
 mod member;
 mod outside;
 mod process;
+mod refused;
 mod sidecar;
 mod up;
 mod up_life;
