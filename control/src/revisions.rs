@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use model::config::Config;
 use runtime::clock;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use storage::disk::{self, Disk};
 
@@ -16,6 +17,8 @@ use crate::hub::Revision;
 pub const KEPT_MAX: usize = 64;
 /// Largest file of a revision, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Longest note, in bytes; the rest is cut off.
+const NOTE_BYTES_MAX: usize = 200;
 const FOLDER: &str = "revisions";
 
 /// The revisions in a folder.
@@ -26,20 +29,40 @@ pub struct Revisions {
 }
 
 /// A kept revision, without its configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Kept {
     /// Its number.
     pub revision: u64,
-    /// When it was published, in milliseconds since 1970; `None` when the file does not say.
+    /// When it was published, in milliseconds since 1970; `None` when the file cannot be read.
     pub published_ms: Option<u64>,
+    /// Where it came from, as its publisher said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What stands in a file.
-#[derive(Serialize, Deserialize)]
-struct File<C> {
-    revision: u64,
-    published_ms: u64,
-    config: C,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct File<C> {
+    /// Its number.
+    pub revision: u64,
+    /// When it was published, in milliseconds since 1970.
+    pub published_ms: u64,
+    /// Where it came from, as its publisher said. Revisions of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The configuration.
+    pub config: C,
+}
+
+/// What is kept, as far as a start needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Last {
+    /// Nothing.
+    Nothing,
+    /// The last revision.
+    Good(u64, Config),
+    /// The last revision, `number`, cannot be read; the latest that can be is `earlier`.
+    Unreadable { number: u64, earlier: Option<(u64, Config)> },
 }
 
 impl Revisions {
@@ -54,29 +77,38 @@ impl Revisions {
         Ok(Self { disk, folder })
     }
 
-    /// The last revision. Its configuration is `None` when the file does not parse, as one that a later release wrote may not:
-    /// its number is taken all the same.
+    /// The last revision, or the latest that can be read: one that a later release wrote, or that the disk has damaged, cannot be.
     ///
     /// # Errors
-    /// As the disk says.
-    pub fn last(&self) -> io::Result<Option<(u64, Option<Config>)>> {
-        let Some(number) = self.numbers()?.pop() else { return Ok(None) };
-        let text = disk::read_whole(&*self.disk, &self.path(number), FILE_BYTES_MAX)?;
-        match serde_json::from_slice::<File<Config>>(&text) {
-            Ok(file) => Ok(Some((number, Some(file.config)))),
-            Err(error) => {
-                tracing::warn!(revision = number, %error, "the last kept revision does not parse");
-                Ok(Some((number, None)))
+    /// As the disk says when it is asked which revisions there are.
+    pub(crate) fn last(&self) -> io::Result<Last> {
+        let numbers = self.numbers()?;
+        let Some(&last) = numbers.last() else { return Ok(Last::Nothing) };
+        for &number in numbers.iter().rev() {
+            match self.file::<Config>(number) {
+                Ok(file) if number == last => return Ok(Last::Good(number, file.config)),
+                Ok(file) => return Ok(Last::Unreadable { number: last, earlier: Some((number, file.config)) }),
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(revision = number, %error, "a kept revision cannot be read");
+                }
+                // The disk may give it later: another one in its place would undo what was published.
+                Err(error) => return Err(error),
             }
         }
+        Ok(Last::Unreadable { number: last, earlier: None })
     }
 
     /// Keeps a revision; it is on the disk when this returns.
     ///
     /// # Errors
     /// As the disk says; the revision then does not count.
-    pub fn keep(&self, revision: &Revision) -> io::Result<()> {
-        let file = File { revision: revision.number, published_ms: clock::wall_ms(), config: &*revision.config };
+    pub fn keep(&self, revision: &Revision, note: Option<&str>) -> io::Result<()> {
+        let file = File {
+            revision: revision.number,
+            published_ms: clock::wall_ms(),
+            note: note.map(|note| note[..note.floor_char_boundary(NOTE_BYTES_MAX)].to_owned()),
+            config: &*revision.config,
+        };
         let text = serde_json::to_vec_pretty(&file).map_err(io::Error::other)?;
         disk::replace(&*self.disk, &self.path(revision.number), &text)?;
         self.forget_old();
@@ -88,13 +120,34 @@ impl Revisions {
     /// # Errors
     /// As the disk says.
     pub fn list(&self) -> io::Result<Vec<Kept>> {
-        self.numbers()?.into_iter().map(|number| self.read(number)).collect()
+        Ok(self.numbers()?.into_iter().map(|number| self.read(number)).collect())
     }
 
-    fn read(&self, revision: u64) -> io::Result<Kept> {
-        let text = disk::read_whole(&*self.disk, &self.path(revision), FILE_BYTES_MAX)?;
-        let file = serde_json::from_slice::<File<serde::de::IgnoredAny>>(&text);
-        Ok(Kept { revision, published_ms: file.ok().map(|file| file.published_ms) })
+    /// One kept revision, whole; `None` when it is not kept.
+    ///
+    /// # Errors
+    /// As the disk says, and when the file does not parse.
+    pub fn get(&self, number: u64) -> io::Result<Option<File<Config>>> {
+        match self.file(number) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, revision: u64) -> Kept {
+        match self.file::<IgnoredAny>(revision) {
+            Ok(file) => Kept { revision, published_ms: Some(file.published_ms), note: file.note },
+            Err(error) => {
+                tracing::warn!(revision, %error, "a kept revision cannot be read");
+                Kept { revision, published_ms: None, note: None }
+            }
+        }
+    }
+
+    fn file<C: DeserializeOwned>(&self, number: u64) -> io::Result<File<C>> {
+        let text = disk::read_whole(&*self.disk, &self.path(number), FILE_BYTES_MAX)?;
+        serde_json::from_slice(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// The numbers of the kept revisions, ascending.
@@ -118,4 +171,9 @@ impl Revisions {
     fn path(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{number:06}.json"))
     }
+}
+
+/// Whether the file itself is wrong, and not the way to it.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::FileTooLarge)
 }

@@ -67,7 +67,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// A machine on which a control plane starts, ends and starts again.
 pub struct Machine {
-    disk: Arc<MemoryDisk>,
+    pub disk: Arc<MemoryDisk>,
     pub secret: token::Secret,
     listen: SocketAddr,
     pub life: Duration,
@@ -92,9 +92,14 @@ impl Machine {
     }
 
     pub async fn start(&mut self, mesh: &str) -> Running {
+        self.start_with(Some(mesh)).await.unwrap()
+    }
+
+    /// Starts it with this mesh file, or without one.
+    pub async fn start_with(&mut self, mesh: Option<&str>) -> Result<Running, control::Error> {
         let (signal, drain) = drain::channel();
         let options = || Options {
-            config: config(mesh),
+            file: mesh.map(config),
             disk: self.disk.clone(),
             dir: PathBuf::from("/control"),
             listen: self.listen,
@@ -111,13 +116,13 @@ impl Machine {
                     Err(error) if format!("{error:?}").contains("AddrInUse") => {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
-                    started => return started.unwrap(),
+                    started => return started,
                 }
             }
         };
-        let plane = soon("a free port", start).await;
+        let plane = soon("a free port", start).await?;
         self.listen = plane.address();
-        Running { plane, secret: self.secret.clone(), signal, drain }
+        Ok(Running { plane, secret: self.secret.clone(), signal, drain })
     }
 }
 

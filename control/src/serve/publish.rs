@@ -1,0 +1,95 @@
+//! How the mesh is changed through the operator's door: new mesh files, or an earlier revision again. It counts whole or not at all.
+//!
+//! A change may name the revision that it was made from, as the entity tag of `GET /v1/mesh` in `If-Match`; then it counts only while that
+//! is in force (RFC 9110 §13.1.1).
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::admin::{Admin, PROBLEM, problem};
+use crate::publication::Publication;
+use crate::publisher::Error;
+
+/// New mesh files: the body is the text of one, or as JSON a [`Publication`].
+pub(super) async fn files(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
+    let change = || {
+        let from = may_change(&headers)?;
+        let publication = publication(&headers, &body)?;
+        admin.publisher.publish_files(&publication, from).map_err(refused)
+    };
+    answer(change())
+}
+
+/// What an earlier revision held, as a new one.
+pub(super) async fn rollback(State(admin): State<Admin>, Path(to): Path<u64>, headers: HeaderMap) -> Response {
+    let change = || admin.publisher.roll_back(to, may_change(&headers)?).map_err(refused);
+    answer(change())
+}
+
+/// The entity tag of a revision.
+pub(super) fn tag(revision: u64) -> String {
+    format!("\"{revision}\"")
+}
+
+/// There is no such revision.
+pub(super) fn not_kept(number: u64) -> Response {
+    let detail = format!("revision {number} is not kept; `GET /v1/revisions` lists those that are");
+    problem(StatusCode::NOT_FOUND, "No such revision", &detail)
+}
+
+/// Whether a change may come from there, and the revision that it was made from; `None`: it does not say.
+fn may_change(headers: &HeaderMap) -> Result<Option<u64>, Response> {
+    // A page in a browser on this machine reaches loopback too, and says where it is from.
+    if headers.contains_key(header::ORIGIN) {
+        let detail = "a mesh is changed by a program, not by a web page";
+        return Err(problem(StatusCode::FORBIDDEN, "Not from a page", detail));
+    }
+    let Some(from) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let number = from.to_str().ok().and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
+    let detail = "`If-Match` names a revision as its number in double quotes";
+    number.map(Some).ok_or_else(|| problem(StatusCode::BAD_REQUEST, "No entity tag of a revision", detail))
+}
+
+fn publication(headers: &HeaderMap, body: &[u8]) -> Result<Publication, Response> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let read = match kind.split(';').next().map(str::trim) {
+        Some("application/json") => serde_json::from_slice(body).map_err(|error| error.to_string()),
+        _ => String::from_utf8(body.to_vec()).map(Publication::of).map_err(|_| "it is not UTF-8 text".to_owned()),
+    };
+    read.map_err(|why| problem(StatusCode::BAD_REQUEST, "No mesh file", &why))
+}
+
+fn answer(outcome: Result<u64, Response>) -> Response {
+    match outcome {
+        Ok(revision) => ([(header::ETAG, tag(revision))], Json(json!({ "revision": revision }))).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+fn refused(error: Error) -> Response {
+    let detail = error.to_string();
+    match error {
+        Error::Mistakes(findings) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let title = "The mesh file has mistakes";
+            let body = json!({ "title": title, "status": status.as_u16(), "findings": findings });
+            (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
+        }
+        Error::OtherMesh { .. } => problem(StatusCode::CONFLICT, "The mesh file is of another mesh", &detail),
+        Error::Moved { current, .. } => {
+            let status = StatusCode::PRECONDITION_FAILED;
+            let title = "The mesh has changed";
+            let body = json!({ "title": title, "status": status.as_u16(), "detail": detail, "revision": current });
+            let headers = [(header::CONTENT_TYPE, PROBLEM.to_owned()), (header::ETAG, tag(current))];
+            (status, headers, body.to_string()).into_response()
+        }
+        Error::NotKept(number) => not_kept(number),
+        Error::NothingToBeginWith(_) | Error::Disk(_) => {
+            problem(StatusCode::INTERNAL_SERVER_ERROR, "The revision cannot be kept", &detail)
+        }
+    }
+}
