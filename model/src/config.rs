@@ -2,6 +2,7 @@
 //!
 //! Only [`check()`] makes one, out of a [`document`]; nothing else in Meshwork accepts settings that were not checked.
 
+mod changes;
 pub mod check;
 pub mod document;
 mod enclosed;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
+pub use changes::{Change, changes};
 pub use check::{Checked, check, check_all, check_enclosed};
 pub use enclosed::{Enclosed, Enclosures, enclosed};
 pub use finding::{Finding, Severity, render};
