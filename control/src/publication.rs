@@ -58,8 +58,7 @@ impl Publication {
     /// # Errors
     /// With everything that is wrong with it.
     pub(crate) fn prove(&self) -> Result<Config, Vec<Finding>> {
-        let sources: Vec<Source<'_>> =
-            self.files.iter().map(|MeshFile { name, text }| Source { name, text }).collect();
+        let sources: Vec<Source<'_>> = self.files.iter().map(|MeshFile { name, text }| Source { name, text }).collect();
         let mut enclosures = Enclosures::default();
         for enclosed in config::enclosed(&sources) {
             let content = self.content(&enclosed);

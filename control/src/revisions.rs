@@ -29,7 +29,7 @@ pub struct Revisions {
 }
 
 /// A kept revision, without its configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Its number.
     pub revision: u64,

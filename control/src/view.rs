@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use model::name::Name;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::hub::Hub;
 use crate::sidecars::{Numbers, Rejected};
 
 /// An instance that the registry knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Who it is: `service/orders`.
     pub subject: String,
@@ -28,7 +28,7 @@ pub struct Instance {
 }
 
 /// A role that has a stream, and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// Who it is: `service/orders`.
     pub subject: String,

@@ -4,7 +4,6 @@
 //! It leaves running the mesh to `up` and knows the shop only by its HTTP interface. It is a demonstration and a check:
 //! its exit code is 0 only when every order that was accepted was shipped and notified, once each.
 
-mod client;
 mod events;
 mod faults;
 mod keep;
@@ -31,12 +30,12 @@ use runtime::drain::Drain;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use self::client::Client;
 use self::narrate::Narrator;
 use self::observe::Observer;
 use self::orders::{Catalogue, Plan, Progress};
 use self::place::Place;
 use self::report::{Recorded, Report};
+use crate::client::Client;
 use crate::command::Format;
 use crate::command::mesh_file::MeshFile;
 use crate::terminal::{self, BAD};

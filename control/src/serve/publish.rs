@@ -14,19 +14,31 @@ use super::admin::{Admin, PROBLEM, problem};
 use crate::publication::Publication;
 use crate::publisher::Error;
 
+/// Why nothing was changed.
+enum Refusal {
+    /// A page in a browser asks.
+    Page,
+    /// `If-Match` names no revision.
+    Tag,
+    /// The body is none.
+    Body(String),
+    /// It did not become a revision.
+    Publication(Error),
+}
+
 /// New mesh files: the body is the text of one, or as JSON a [`Publication`].
 pub(super) async fn files(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
     let change = || {
         let from = may_change(&headers)?;
         let publication = publication(&headers, &body)?;
-        admin.publisher.publish_files(&publication, from).map_err(refused)
+        admin.publisher.publish_files(&publication, from).map_err(Refusal::Publication)
     };
     answer(change())
 }
 
 /// What an earlier revision held, as a new one.
 pub(super) async fn rollback(State(admin): State<Admin>, Path(to): Path<u64>, headers: HeaderMap) -> Response {
-    let change = || admin.publisher.roll_back(to, may_change(&headers)?).map_err(refused);
+    let change = || admin.publisher.roll_back(to, may_change(&headers)?).map_err(Refusal::Publication);
     answer(change())
 }
 
@@ -42,35 +54,42 @@ pub(super) fn not_kept(number: u64) -> Response {
 }
 
 /// Whether a change may come from there, and the revision that it was made from; `None`: it does not say.
-fn may_change(headers: &HeaderMap) -> Result<Option<u64>, Response> {
+fn may_change(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     // A page in a browser on this machine reaches loopback too, and says where it is from.
     if headers.contains_key(header::ORIGIN) {
-        let detail = "a mesh is changed by a program, not by a web page";
-        return Err(problem(StatusCode::FORBIDDEN, "Not from a page", detail));
+        return Err(Refusal::Page);
     }
     let Some(from) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let number = from.to_str().ok().and_then(|text| text.strip_prefix('"')?.strip_suffix('"')?.parse().ok());
-    let detail = "`If-Match` names a revision as its number in double quotes";
-    number.map(Some).ok_or_else(|| problem(StatusCode::BAD_REQUEST, "No entity tag of a revision", detail))
+    number.map(Some).ok_or(Refusal::Tag)
 }
 
-fn publication(headers: &HeaderMap, body: &[u8]) -> Result<Publication, Response> {
+fn publication(headers: &HeaderMap, body: &[u8]) -> Result<Publication, Refusal> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let read = match kind.split(';').next().map(str::trim) {
         Some("application/json") => serde_json::from_slice(body).map_err(|error| error.to_string()),
         _ => String::from_utf8(body.to_vec()).map(Publication::of).map_err(|_| "it is not UTF-8 text".to_owned()),
     };
-    read.map_err(|why| problem(StatusCode::BAD_REQUEST, "No mesh file", &why))
+    read.map_err(Refusal::Body)
 }
 
-fn answer(outcome: Result<u64, Response>) -> Response {
+fn answer(outcome: Result<u64, Refusal>) -> Response {
     match outcome {
         Ok(revision) => ([(header::ETAG, tag(revision))], Json(json!({ "revision": revision }))).into_response(),
-        Err(refused) => refused,
+        Err(Refusal::Page) => {
+            let detail = "a mesh is changed by a program, not by a web page";
+            problem(StatusCode::FORBIDDEN, "Not from a page", detail)
+        }
+        Err(Refusal::Tag) => {
+            let detail = "`If-Match` names a revision as its number in double quotes";
+            problem(StatusCode::BAD_REQUEST, "No entity tag of a revision", detail)
+        }
+        Err(Refusal::Body(why)) => problem(StatusCode::BAD_REQUEST, "No mesh file", &why),
+        Err(Refusal::Publication(error)) => unpublished(error),
     }
 }
 
-fn refused(error: Error) -> Response {
+fn unpublished(error: Error) -> Response {
     let detail = error.to_string();
     match error {
         Error::Mistakes(findings) => {

@@ -1,14 +1,13 @@
 //! `meshwork status`: what `up` runs on this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
-use storage::disk::{Disk as _, real::RealDisk};
 
-use super::{Format, Outcome};
+use super::{Format, Outcome, admin};
 use crate::terminal;
-use crate::up::folder::{self, Running};
+use crate::up::folder::Running;
 use crate::up::show::{self, Row};
 
 const EXAMPLES: &str = "\
@@ -32,14 +31,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let folders = match &arguments.data {
-        Some(folder) => vec![folder.clone()],
-        None => {
-            let all = Path::new(".meshwork");
-            RealDisk.list(all).unwrap_or_default().iter().map(|name| all.join(name)).collect()
-        }
-    };
-    let running: Vec<Running> = folders.iter().filter_map(|folder| folder::running(folder)).collect();
+    let running = admin::running(arguments.data.as_deref());
     match arguments.format {
         Format::Json => println!("{}", json!(running)),
         Format::Text if running.is_empty() => println!("nothing runs here"),

@@ -212,8 +212,16 @@ gateways: {public: {listen: '127.0.0.1:8080', backends: [{service: a}]}}
         assert_eq!(found(MESH, MESH), [""; 0]);
         for (from, to, expected) in [
             ("run a --fast", "run a", vec!["services.a.command: run a --fast > run a"]),
-            ("COLOUR: red", "COLOUR: blue, X: '1'", vec!["services.a.env.COLOUR: red > blue", "services.a.env.X: - > 1"]),
-            ("env: {COLOUR: red}", "instances: 3", vec!["services.a.env.COLOUR: red > -", "services.a.instances: 1 > 3"]),
+            (
+                "COLOUR: red",
+                "COLOUR: blue, X: '1'",
+                vec!["services.a.env.COLOUR: red > blue", "services.a.env.X: - > 1"],
+            ),
+            (
+                "env: {COLOUR: red}",
+                "instances: 3",
+                vec!["services.a.env.COLOUR: red > -", "services.a.instances: 1 > 3"],
+            ),
             ("calls: [b]", "calls: [b, c]", vec!["services.a.calls: [b] > [b, c]"]),
             ("v2: {command: b 2}", "v2: {command: b 3}", vec!["services.b.subsets.v2.command: b 2 > b 3"]),
             ("path: /q", "path: /q, concurrency: 2", vec!["services.c.consumes[0].concurrency: 8 > 2"]),
