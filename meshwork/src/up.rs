@@ -14,6 +14,7 @@ mod plan;
 pub(crate) mod ports;
 mod process;
 mod program;
+mod reconcile;
 pub mod show;
 mod supervisor;
 
