@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::terminal::{self, BAD, Colour};
+use crate::terminal::{self, Colour};
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -101,12 +101,22 @@ type Outcome = anyhow::Result<ExitCode>;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     terminal::choose(arguments.color);
-    match run(arguments.command) {
-        Ok(code) => code,
-        Err(error) => {
-            anstream::eprintln!("{} {}", terminal::paint(BAD, "error:"), story(&error));
-            ExitCode::from(2)
+    let outcome = run(arguments.command);
+    runtime::log::flush(process::LAST_LOGS);
+    outcome.unwrap_or_else(|error| {
+        failed(&story(&error));
+        ExitCode::from(2)
+    })
+}
+
+/// Says why it failed, unless nobody reads that.
+fn failed(why: &str) {
+    match terminal::errors() {
+        Ok(err) => {
+            err.offer(terminal::error(why));
+            let _ = err.flush(process::LAST_LOGS);
         }
+        Err(_) => anstream::eprint!("{}", terminal::error(why)),
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use model::config::Config;
 use runtime::drain::Drain;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::narrate::Narrator;
@@ -45,8 +45,6 @@ use crate::up::{self, Mesh};
 const MESH_FILE: &str = include_str!("../../examples/shop/mesh.yaml");
 /// Most orders of a run: the report holds every one.
 const ORDERS_MAX: u64 = 1_000_000;
-/// Events of processes that wait to be told.
-const EVENTS_MAX: usize = 1_024;
 /// How long a process may take to carry traffic.
 const COME_UP: Duration = Duration::from_secs(60);
 /// How long a process may take to end before it is killed.
@@ -119,7 +117,7 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
     let mut place = Place::make(arguments.data.as_deref(), MESH_FILE)?;
     let config = proven()?;
     up::leftover::adopt();
-    let (events, listener) = mpsc::channel(EVENTS_MAX);
+    let (events, listener) = up::event::channel();
     let mesh = match Mesh::prepare(options(&arguments, &config, &place, program)?, events) {
         Ok(mesh) => mesh,
         Err(error) => {

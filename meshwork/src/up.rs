@@ -7,7 +7,9 @@
 mod error;
 pub mod event;
 pub(crate) mod folder;
+mod instance;
 mod invocation;
+mod launch;
 pub mod leftover;
 mod mesh;
 mod plan;
@@ -20,4 +22,5 @@ mod supervisor;
 
 pub use error::Error;
 pub use event::{Event, State};
-pub use mesh::{Mesh, Options, Report};
+pub use instance::Report;
+pub use mesh::{Mesh, Options};

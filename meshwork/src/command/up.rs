@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use model::config::Config;
+use model::name::Name;
 use runtime::drain::Drain;
-use tokio::sync::mpsc;
+use runtime::output::Output;
 
 use super::mesh_file::MeshFile;
-use super::{Format, Outcome, process};
+use super::process::{self, HangUps};
+use super::{Format, Outcome};
 use crate::role::deadline;
-use crate::terminal::{self, BAD, STRONG};
+use crate::terminal::{self, STRONG};
+use crate::up::event::Listener;
 use crate::up::show::{self, Prefixes};
-use crate::up::{self, Event, Mesh};
+use crate::up::{self, Mesh};
 
-/// Events that wait to be written.
-const EVENTS_MAX: usize = 1_024;
+/// How long the last lines may take to be read at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,17 +28,20 @@ Examples:
   meshwork up mesh.yaml --data /var/lib/shop --log-level info
   meshwork up mesh.yaml --format json | jq -c 'select(.event == \"state\")'
 
-Ctrl-C ends the mesh in the order that loses nothing: gateways, applications, broker, control plane. A second one ends it at once.
+Ctrl-C or SIGTERM ends the mesh in the order that loses nothing: gateways, applications, broker, control plane. A second one ends it
+at once. It ends too when its terminal is closed (unless started with nohup), or when whoever reads its lines has gone.
 Exit code:
-  0    it was told to end
-  1    the mesh file has mistakes, the folder or a port is in use, a program is not there, or an application does not come up
+  0    it was told to end, and everything ran
+  1    the mesh file has mistakes, the folder or a port is in use, a program is not there, an application does not come up, or
+       something did not run any more when it was told to end
   2    the mesh file cannot be read
   130  it was told to end twice";
 
 /// Run a mesh on this machine: every role, and every application's command, as separate processes
 ///
 /// Services are started in the order of the declared graph, callees first, each when those before it are well. What ends by itself
-/// is started again. An application is told its port in PORT and where the mesh is in MESHWORK_PROXY and HTTP_PROXY.
+/// is started again, after a pause that grows to 30 s. An application is told its port in PORT and where the mesh is in MESHWORK_PROXY
+/// and HTTP_PROXY. Each process keeps its ports, also in the next run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -78,8 +84,13 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
     };
     runtime::log::start(runtime::log::Format::Text, &arguments.log_level)?;
     let format = arguments.format;
+    let (out, err) = (terminal::output(format)?, terminal::errors()?);
     let options = options(arguments, config)?;
-    process::block_on(|stop| async move { Ok(until_told(options, format, stop).await) })
+    let told = |stop, hang_ups| async { Ok(until_told(options, format, &out, &err, stop, hang_ups).await) };
+    let code = process::block_on_reloading(told)?;
+    // Whoever does not read by then will not.
+    let _ = out.flush(LAST_LINES) && err.flush(LAST_LINES);
+    Ok(code)
 }
 
 fn options(arguments: Arguments, config: Config) -> anyhow::Result<up::Options> {
@@ -108,69 +119,91 @@ fn options(arguments: Arguments, config: Config) -> anyhow::Result<up::Options> 
 }
 
 /// Starts the mesh, keeps it until `stop`, and ends it; whatever went wrong is told here.
-async fn until_told(options: up::Options, format: Format, stop: Drain) -> ExitCode {
+async fn until_told(
+    options: up::Options,
+    format: Format,
+    out: &Output,
+    err: &Output,
+    stop: Drain,
+    hang_ups: HangUps,
+) -> ExitCode {
     up::leftover::adopt();
-    let (events, listener) = mpsc::channel(EVENTS_MAX);
+    let (events, listener) = up::event::channel();
     let mesh = match Mesh::prepare(options, events) {
         Ok(mesh) => mesh,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            err.offer(terminal::error(&error.to_string()));
+            return ExitCode::FAILURE;
+        }
     };
     let names: Vec<_> = mesh.reports().into_iter().map(|report| report.instance).collect();
-    let mut writer = tokio::spawn(write(listener, Prefixes::new(&names), format));
+    let writer = tokio::spawn(write(listener, Prefixes::new(&names), format, out.clone()));
     let outcome = tokio::select! {
-        outcome = keep(&mesh, format) => outcome,
+        outcome = keep(&mesh, format, out) => outcome,
         () = stop.requested() => Ok(()),
         // Whoever read the lines has gone, as in `meshwork up mesh.yaml | head`.
-        _ = &mut writer => Ok(()),
+        () = out.gone() => Ok(()),
+        never = hear(hang_ups) => match never {},
     };
-    mesh.stop().await;
+    let failures = mesh.stop().await;
     drop(mesh);
-    // The writer ends when the last of the instances has let go of its events, unless it has already.
-    if !writer.is_finished() {
-        let _ = writer.await;
-    }
+    // The writer ends when the last of the instances has let go of its events and all of them are on their way.
+    let _ = tokio::time::timeout(LAST_LINES, writer).await;
     let left = up::leftover::end();
     if left > 0 {
         tracing::warn!(left, "applications left processes behind; they were killed");
     }
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+    let failed = match outcome {
+        Ok(()) => not_running(&failures),
+        Err(error) => Some(error.to_string()),
+    };
+    match failed {
+        None => ExitCode::SUCCESS,
+        Some(why) => {
+            err.offer(terminal::error(&why));
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// What is said at the end of what did not run.
+fn not_running(failures: &[(Name, String)]) -> Option<String> {
+    let line =
+        |(instance, why): &(Name, String)| format!("`{instance}` did not run when the mesh was told to end: {why}");
+    (!failures.is_empty()).then(|| failures.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// Starts the mesh and keeps what is written down of it up to date. It ends only when the mesh does not come up.
-async fn keep(mesh: &Mesh, format: Format) -> Result<(), up::Error> {
+async fn keep(mesh: &Mesh, format: Format, out: &Output) -> Result<(), up::Error> {
     mesh.start().await?;
-    if format == Format::Text {
-        let table = show::table(&mesh.reports(), terminal::colours_out());
-        let runs = terminal::paint(STRONG, "The mesh runs.");
-        // That nobody reads it, the writer of the events finds out too.
-        let _ = terminal::say(&format!("\n{table}\n{runs} Ctrl-C ends it.\n"));
-    }
-    mesh.follow().await;
+    let say = async {
+        if format == Format::Text {
+            let table = show::table(&mesh.reports(), terminal::colours_out());
+            let runs = terminal::paint(STRONG, "The mesh runs.");
+            out.write(format!("\n{table}\n{runs} Ctrl-C ends it.\n\n")).await;
+        }
+    };
+    tokio::join!(say, mesh.follow());
     Ok(())
 }
 
+/// SIGHUP asks for the mesh file to be read again; a mesh that runs does not change yet.
+async fn hear(mut hang_ups: HangUps) -> std::convert::Infallible {
+    while hang_ups.changed().await.is_ok() {
+        tracing::warn!("SIGHUP was heard: a mesh that runs does not read its file again; it runs on");
+    }
+    std::future::pending().await
+}
+
 /// Writes the events, as long as someone reads them.
-async fn write(mut events: mpsc::Receiver<Event>, prefixes: Prefixes, format: Format) {
+async fn write(mut events: Listener, prefixes: Prefixes, format: Format, out: Output) {
     while let Some(event) = events.recv().await {
         let line = match format {
             Format::Text => prefixes.event(&event),
             Format::Json => serde_json::to_string(&event).ok(),
         };
-        if line.is_some_and(|line| terminal::say(&line).is_err()) {
-            return;
+        if let Some(line) = line {
+            out.write(format!("{line}\n")).await;
         }
     }
-}
-
-fn failed(error: &up::Error) -> ExitCode {
-    for (index, line) in error.to_string().lines().enumerate() {
-        match index {
-            0 => anstream::eprintln!("{} {line}", terminal::paint(BAD, "error:")),
-            _ => anstream::eprintln!("       {line}"),
-        }
-    }
-    ExitCode::FAILURE
 }

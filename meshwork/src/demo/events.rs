@@ -3,15 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::narrate::Narrator;
+use crate::up::event::Listener;
 use crate::up::show::Prefixes;
 use crate::up::{Event, Mesh, State};
 
 /// Tells the events of `mesh` until there are no more; with `logs` the lines of every process too.
 pub(super) fn tell(
-    mut events: mpsc::Receiver<Event>,
+    mut events: Listener,
     narrator: Arc<Narrator>,
     mesh: &Mesh,
     logs: bool,
@@ -28,7 +27,7 @@ pub(super) fn tell(
                 Event::State { instance, state: State::Failed { why } } => {
                     narrator.harm(&format!("{instance}: {why}; it is given up"));
                 }
-                Event::Line { .. } | Event::State { .. } => {}
+                Event::Line { .. } | Event::State { .. } | Event::Dropped { .. } => {}
             }
         }
     }

@@ -7,7 +7,7 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use model::name::Name;
 
 use super::event::{Event, State};
-use super::mesh::Report;
+use super::instance::Report;
 use crate::terminal::{self, BAD, FAINT, GOOD, PENDING};
 
 /// Writes events as lines, each with the name of its instance before it.
@@ -35,6 +35,10 @@ impl Prefixes {
         match event {
             Event::Line { instance, text } => Some(self.line(instance, text)),
             Event::State { instance, state } => Some(self.line(instance, &state_line(state)?)),
+            Event::Dropped { events } => {
+                let text = format!("{events} lines are missing here: nobody read them in time");
+                Some(format!("{:<width$} │ {}", "", terminal::paint(PENDING, &text), width = self.width))
+            }
         }
     }
 }
