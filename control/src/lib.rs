@@ -31,5 +31,5 @@ mod sidecars;
 pub use plane::{ControlPlane, Error, Options};
 pub use publication::{Enclosure, MeshFile, Publication};
 pub use publisher::Error as PublishError;
-pub use revisions::{File as Revision, KEPT_MAX, Kept};
+pub use revisions::{File as Revision, Kept, Revisions};
 pub use sidecars::{Numbers, Rejected};

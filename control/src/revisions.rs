@@ -77,6 +77,21 @@ impl Revisions {
         Ok(Self { disk, folder })
     }
 
+    /// The configuration with which a control plane begins whose folder is `dir`, without touching it; `None`: none is kept that can
+    /// be read.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub fn kept(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Option<Config>> {
+        let revisions = Self { disk, folder: dir.join(FOLDER) };
+        match revisions.last() {
+            Ok(Last::Good(_, config) | Last::Unreadable { earlier: Some((_, config)), .. }) => Ok(Some(config)),
+            Ok(Last::Nothing | Last::Unreadable { earlier: None, .. }) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The last revision, or the latest that can be read: one that a later release wrote, or that the disk has damaged, cannot be.
     ///
     /// # Errors

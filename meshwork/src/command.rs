@@ -4,7 +4,7 @@
 
 mod admin;
 mod apply;
-mod changes;
+pub(crate) mod changes;
 mod check;
 mod completions;
 mod convergence;
@@ -14,7 +14,7 @@ mod history;
 mod logging;
 mod member;
 pub mod mesh_file;
-mod process;
+pub(crate) mod process;
 mod publish;
 mod roles;
 mod rollback;

@@ -7,8 +7,8 @@ use control::view::Sidecar;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::publish::say;
 use crate::operator::{Error, Operator};
-use crate::terminal;
 
 /// From one look at the roles to the next.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -63,8 +63,7 @@ pub(super) async fn wait(
             return Ok(found);
         }
         if told && began.elapsed() >= PATIENCE && found.waiting != said {
-            // Nobody may read it any more; the change is in force all the same.
-            let _ = terminal::say(&format!("waiting for {}", list(&found.waiting)));
+            say(&format!("waiting for {}", list(&found.waiting)));
             said.clone_from(&found.waiting);
         }
         tokio::time::sleep(LOOK_PAUSE).await;

@@ -9,6 +9,7 @@ use model::config::check::FILES_MAX;
 use model::config::document::FILE_BYTES_MAX;
 use model::config::finding::Source;
 use model::config::{self, Checked, Enclosed, Enclosures, Finding};
+use model::name::Name;
 use runtime::tls;
 use storage::disk::real::RealDisk;
 use storage::disk::{self, Disk as _};
@@ -75,6 +76,11 @@ impl MeshFile {
     #[must_use]
     pub fn render(&self, findings: &[Finding], colour: bool) -> String {
         config::render(findings, &self.sources(), colour)
+    }
+
+    /// The mesh's name, also where the files have mistakes.
+    pub(crate) fn mesh_name(&self) -> Option<Name> {
+        config::mesh_name(&self.sources())
     }
 
     /// What is sent to a control plane. `note` says in the history where it comes from.

@@ -1,5 +1,6 @@
 //! What `apply` and `rollback` have in common: a new revision is published in the place of the one that was looked at, and waited for.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -102,7 +103,8 @@ fn document(from: u64, revision: u64, changes: &[Change], found: Option<&Converg
     })
 }
 
-fn say(line: &str) {
-    // A reader that has gone, as in `meshwork apply … | head`, stops nothing.
-    let _ = terminal::say(line);
+/// Writes a line to standard output. A reader that has gone, as in `meshwork apply … | head`, stops nothing.
+pub(super) fn say(line: &str) {
+    let mut out = anstream::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

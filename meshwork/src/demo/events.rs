@@ -27,7 +27,7 @@ pub(super) fn tell(
                 Event::State { instance, state: State::Failed { why } } => {
                     narrator.harm(&format!("{instance}: {why}; it is given up"));
                 }
-                Event::Line { .. } | Event::State { .. } | Event::Dropped { .. } => {}
+                Event::Line { .. } | Event::State { .. } | Event::Mesh { .. } | Event::Dropped { .. } => {}
             }
         }
     }

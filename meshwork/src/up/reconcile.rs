@@ -77,6 +77,12 @@ pub(crate) fn alike(planned: &Planned, wanted: &[Vec<Planned>]) -> usize {
     wanted.iter().flatten().filter(|other| other.subject() == planned.subject()).count()
 }
 
+/// Whether an instance that runs has the address that `planned` declares.
+pub(crate) fn is_held(planned: &Planned, now: &[Now]) -> bool {
+    let Some(address) = declared(planned) else { return false };
+    now.iter().any(|one| declared(&one.planned).is_some_and(|held| collide(held, address)))
+}
+
 fn others_are_well(planned: &Planned, now: &[Now], wanted: &[Vec<Planned>]) -> bool {
     let stays = |one: &&Now| find(wanted, &one.planned.instance).is_some();
     let other = |one: &&Now| one.planned.instance != planned.instance && one.planned.subject() == planned.subject();
