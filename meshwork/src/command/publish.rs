@@ -81,6 +81,7 @@ fn lines(found: &Convergence, bound: Duration) -> Vec<String> {
     }
     if found.is_whole() {
         let roles = match found.converged.len() {
+            0 => "no role is connected yet".to_owned(),
             1 => "1 role runs on it".to_owned(),
             number => format!("{number} roles run on it"),
         };

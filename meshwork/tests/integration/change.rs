@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use crate::application;
-use crate::process::{Up, eventually, gateway, get, instance, meshwork, status};
+use crate::process::{Up, command, eventually, gateway, get, instance, meshwork, signal, status};
 
 /// `front` calls `back`, which is as `back` says; a gateway lets clients in to `front`.
 fn mesh(back: &str) -> String {
@@ -222,4 +222,62 @@ fn no_mesh_no_change() {
         let (code, text) = ask(folder.path(), words);
         assert!(code == Some(2) && text.contains("no mesh runs here"), "{words:?}: {text}");
     }
+}
+
+/// A control plane that is started by hand; it is killed with the test.
+struct Plane(std::process::Child, String);
+
+impl Plane {
+    fn start(folder: &Path, file: &Path) -> Self {
+        let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let (secret, data, ready) = (path("secret"), path("data"), path("ready"));
+        let _ = std::fs::remove_file(&ready);
+        let words = ["control-plane", "--file", file.to_str().unwrap(), "--token-secret", &secret, "--data", &data];
+        let addresses = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--ready-file", &ready];
+        let child = command(&[&words[..], &addresses].concat()).spawn().unwrap();
+        let admin = eventually("it is ready", || {
+            let ready: Value = serde_json::from_str(&std::fs::read_to_string(&ready).ok()?).ok()?;
+            ready["addresses"]["admin"].as_str().map(str::to_owned)
+        });
+        Self(child, admin)
+    }
+
+    fn ask(&self, words: &[&str]) -> String {
+        let output = meshwork(&[words, &["--admin", &self.1]].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn end(mut self) {
+        signal(self.0.id(), "TERM");
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_control_plane_starts_on_its_revisions_beside_a_broken_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mesh.yaml");
+    std::fs::write(&file, mesh("")).unwrap();
+    let plane = Plane::start(folder.path(), &file);
+    std::fs::write(&file, mesh(", breaker: {open: 2s}")).unwrap();
+    let told = plane.ask(&["apply", file.to_str().unwrap()]);
+    assert!(told.contains("revision 2 is in force") && told.contains("no role is connected yet"), "{told}");
+    plane.end();
+    for text in [mesh(", instancs: 2"), mesh("")] {
+        std::fs::write(&file, text).unwrap();
+        let plane = Plane::start(folder.path(), &file);
+        assert!(plane.ask(&["history", "--format", "json"]).contains(r#""current":2"#));
+        plane.end();
+    }
+    std::fs::remove_file(&file).unwrap();
+    let plane = Plane::start(folder.path(), &file);
+    assert!(plane.ask(&["diff", "--revision", "1"]).contains("services.back.breaker.open: 2s → 1s"));
+    plane.end();
 }
