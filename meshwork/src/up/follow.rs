@@ -130,7 +130,9 @@ impl<'a> Follow<'a> {
                 self.start(planned).await;
             }
             Step::Replace(planned) => {
-                let alone = match (&planned.part, reconcile::alike(&planned, &self.wanted)) {
+                let alike = |other: &Planned| other.subject() == planned.subject();
+                let alone = match (&planned.part, self.mesh.planned().iter().flatten().filter(|one| alike(one)).count())
+                {
                     (Part::Service(_), 1) => "; it is the only instance, so its callers are refused until it is back",
                     _ => "",
                 };

@@ -72,11 +72,6 @@ pub(crate) fn count(now: &[Now], wanted: &[Vec<Planned>]) -> [usize; 3] {
     counts
 }
 
-/// The number of instances of the same service, itself too.
-pub(crate) fn alike(planned: &Planned, wanted: &[Vec<Planned>]) -> usize {
-    wanted.iter().flatten().filter(|other| other.subject() == planned.subject()).count()
-}
-
 /// Whether an instance that runs has the address that `planned` declares.
 pub(crate) fn is_held(planned: &Planned, now: &[Now]) -> bool {
     let Some(address) = declared(planned) else { return false };
