@@ -8,6 +8,7 @@ pub(crate) mod changes;
 mod check;
 mod completions;
 mod convergence;
+mod data;
 mod demo;
 mod diff;
 mod history;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::lanes::{self, Place};
@@ -34,11 +34,10 @@ struct State {
     gone: CancellationToken,
 }
 
-#[derive(Debug)]
 enum Item {
     Text(String),
-    /// All before it is written.
-    Mark(std::sync::mpsc::SyncSender<()>),
+    /// Called when all before it is written.
+    Mark(Box<dyn FnOnce() + Send>),
 }
 
 impl Output {
@@ -76,12 +75,28 @@ impl Output {
         self.state.gone.cancelled().await;
     }
 
+    /// Waits until all that was written before has come through, or the reader has gone.
+    pub async fn written(&self) {
+        let (sender, written) = oneshot::channel();
+        let mark = Item::Mark(Box::new(move || {
+            // Whoever waited may have given up.
+            let _ = sender.send(());
+        }));
+        tokio::select! {
+            _ = self.queue.send(mark) => drop(written.await),
+            () = self.gone() => {}
+        }
+    }
+
     /// Waits on this thread until all that was written before has come through, at most `bound`; says whether it has.
     #[must_use]
     pub fn flush(&self, bound: Duration) -> bool {
         let end = Instant::now() + bound;
         let (sender, written) = std::sync::mpsc::sync_channel(1);
-        let mut mark = Item::Mark(sender);
+        // Whoever waited may have given up.
+        let mut mark = Item::Mark(Box::new(move || {
+            let _ = sender.try_send(());
+        }));
         loop {
             mark = match self.queue.try_send(mark) {
                 Ok(()) => return written.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok(),
@@ -109,8 +124,7 @@ fn write_all(to: &mut impl Write, state: &State, missing: fn(u64) -> String, bat
         failed(state, &error);
     }
     for mark in marks {
-        // Who waited may have given up.
-        let _ = mark.try_send(());
+        mark();
     }
 }
 

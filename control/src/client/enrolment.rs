@@ -25,12 +25,14 @@ const SIGN_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the control plane refuses, or what it answers is no identity of `id`.
 pub async fn enrol(control: &str, roots_pem: &str, token: &str, id: &SpiffeId) -> Result<Credentials, Error> {
     let mut backoff = Backoff::new(RETRY_INITIAL, RETRY_MAX);
-    let mut told = false;
+    let mut told = String::new();
     loop {
         match enrol_once(control, roots_pem, token, id).await {
             Err(error) if error.is_temporary() => {
-                if !std::mem::replace(&mut told, true) {
+                // Once for each reason: the last one is what keeps it now.
+                if told != error.to_string() {
                     tracing::warn!(%error, "cannot enrol yet; trying again");
+                    told = error.to_string();
                 }
                 tokio::time::sleep(backoff.next()).await;
             }

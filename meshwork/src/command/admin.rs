@@ -6,22 +6,18 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use model::name::Name;
-use storage::disk::{Disk as _, real::RealDisk};
 
-use super::Outcome;
+use super::{Outcome, data};
 use crate::operator::{Error, Operator};
 use crate::terminal::{self, BAD};
-use crate::up::folder::{self, CONTROL_PLANE, Running};
-
-/// Where `up` keeps its folders, unless it is told otherwise.
-const FOLDERS: &str = ".meshwork";
+use crate::up::folder::CONTROL_PLANE;
 
 /// Where the control plane is.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Control plane")]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// The mesh's folder, as given to `up`; the mesh that runs out of .meshwork when absent
+    /// The mesh's folder, as given to `up`; when absent the mesh that runs out of the .meshwork beside the mesh file, or of the nearest
     #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// The admin API of a control plane that `up` has not started; it wins over --data
@@ -30,12 +26,16 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// The control plane; where several meshes run here, that of `mesh`.
-    pub(super) fn find(&self, mesh: Option<&Name>) -> anyhow::Result<Operator> {
+    /// The control plane of the mesh that runs here: beside the mesh file `file`, or in the nearest folder of meshes. Where several
+    /// run there, that of `mesh`.
+    pub(super) fn find(&self, file: Option<&Path>, mesh: Option<&Name>) -> anyhow::Result<Operator> {
         if let Some(address) = self.admin {
             return Ok(Operator::new(address));
         }
-        let mut running = running(self.data.as_deref());
+        let mut running = data::running(self.data.as_deref(), file.filter(|file| *file != Path::new("-")))?;
+        if running.is_empty() && self.data.is_none() {
+            running = data::running(None, None)?;
+        }
         if let (true, Some(mesh)) = (running.len() > 1, mesh) {
             running.retain(|running| running.mesh == *mesh);
         }
@@ -54,18 +54,6 @@ impl Arguments {
         let starting = || format!("the control plane of the mesh {} is not ready", running.mesh);
         Ok(Operator::new(*address.with_context(starting)?))
     }
-}
-
-/// What runs out of `folder`, or out of any where there is none.
-pub(super) fn running(folder: Option<&Path>) -> Vec<Running> {
-    let folders = match folder {
-        Some(folder) => vec![folder.to_owned()],
-        None => {
-            let all = Path::new(FOLDERS);
-            RealDisk.list(all).unwrap_or_default().iter().map(|name| all.join(name)).collect()
-        }
-    };
-    folders.iter().filter_map(|folder| folder::running(folder)).collect()
 }
 
 /// Runs a command that asks a control plane. What that refuses is told here, and is the command's failure; anything else is trouble.

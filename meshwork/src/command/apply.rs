@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let operator = arguments.admin.find(Some(&config.mesh))?;
+    let operator = arguments.admin.find(Some(&arguments.file), Some(&config.mesh))?;
     let publication = file.publication(&format!("apply {}", arguments.file.display()));
     admin::ask(publish::publish(&arguments.publish, &operator, &config, async |from| {
         operator.publish(&publication, from).await

@@ -46,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             }
         },
     };
-    let operator = arguments.admin.find(file.as_ref().map(|config| &config.mesh))?;
+    let operator = arguments.admin.find(arguments.file.as_deref(), file.as_ref().map(|config| &config.mesh))?;
     admin::ask(async {
         let kept = match arguments.revision {
             Some(number) => Some(operator.revision(number).await?),

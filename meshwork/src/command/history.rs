@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use control::Kept;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::{Format, Outcome, admin};
+use crate::terminal;
+use crate::up::show;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,27 +30,26 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let operator = arguments.admin.find(None)?;
+    let operator = arguments.admin.find(None, None)?;
     admin::ask(async {
         let (kept, current) = (operator.kept().await?, operator.in_force().await?.revision);
         match arguments.format {
             Format::Json => println!("{}", json!({"current": current, "revisions": kept})),
-            Format::Text => anstream::println!("{}", table(&kept, current, &TimeZone::system())),
+            Format::Text => {
+                anstream::println!("{}", table(&kept, current, &TimeZone::system(), terminal::colours_out()))
+            }
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn table(kept: &[Kept], current: u64, zone: &TimeZone) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
-    table.set_header(["revision", "published", "from", ""]);
-    for revision in kept {
+fn table(kept: &[Kept], current: u64, zone: &TimeZone, colours: bool) -> String {
+    let rows = kept.iter().map(|revision| {
         let mark = if revision.revision == current { "in force" } else { "" };
         let note = revision.note.clone().unwrap_or_default();
-        table.add_row([revision.revision.to_string(), published(revision, zone), note, mark.to_owned()]);
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        vec![revision.revision.to_string(), published(revision, zone), note, mark.to_owned()]
+    });
+    show::rows_table(&["revision", "published", "from", ""], rows, colours)
 }
 
 fn published(revision: &Kept, zone: &TimeZone) -> String {
@@ -67,7 +67,7 @@ mod tests {
             Kept { revision: 1, published_ms: Some(1_000), note: Some("the mesh file at the start".to_owned()) },
             Kept { revision: 2, published_ms: None, note: None },
         ];
-        let text = table(&kept, 1, &TimeZone::UTC);
+        let text = table(&kept, 1, &TimeZone::UTC, false);
         let lines: Vec<&str> = text.lines().map(|line| line.trim_matches(['│', ' '])).collect();
         assert_eq!(lines[3], "1          1970-01-01 00:00:01 UTC   the mesh file at the start   in force");
         assert_eq!(lines[4], "2          cannot be read");

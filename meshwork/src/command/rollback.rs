@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let operator = arguments.admin.find(None)?;
+    let operator = arguments.admin.find(None, None)?;
     admin::ask(async {
         let to = match arguments.revision {
             Some(number) => number,

@@ -15,9 +15,9 @@ use storage::disk::real::RealDisk;
 
 use super::mesh_file::MeshFile;
 use super::process::{self, HangUps};
-use super::{Format, Outcome};
+use super::{Format, Outcome, data};
 use crate::role::deadline;
-use crate::terminal::{self, STRONG};
+use crate::terminal::{self, PENDING, STRONG};
 use crate::up::event::Listener;
 use crate::up::folder::CONTROL_PLANE;
 use crate::up::show::{self, Prefixes};
@@ -57,7 +57,7 @@ Exit code:
 pub(super) struct Arguments {
     /// The mesh file, or a folder of them
     file: PathBuf,
-    /// The mesh's folder: identities, messages, logs of the broker [default: .meshwork/MESH]
+    /// The mesh's folder: identities, messages, logs of the broker [default: .meshwork/MESH beside the mesh file]
     #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// How long an application may take to be well
@@ -98,13 +98,14 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
     runtime::log::start(runtime::log::Format::Text, &arguments.log_level)?;
     let format = arguments.format;
     let (out, err) = (terminal::output(format)?, terminal::errors()?);
-    let Some(data) = folder(&arguments, found.as_ref().map(|config| config.mesh.clone()).or(file.mesh_name())) else {
-        return Ok(ExitCode::FAILURE);
-    };
-    let Some(beginning) = begin(&data, found)? else { return Ok(ExitCode::FAILURE) };
     let mesh_file = std::path::absolute(&arguments.file)?;
+    let mesh = found.as_ref().map(|config| config.mesh.clone()).or(file.mesh_name());
+    let Some(data) = folder(arguments.data.as_deref(), &mesh_file, mesh)? else { return Ok(ExitCode::FAILURE) };
+    let Some(beginning) = begin(&data, found)? else { return Ok(ExitCode::FAILURE) };
     let watch = Watch::new(mesh_file.clone(), &file);
+    let named = arguments.data.is_some();
     let options = options(arguments, mesh_file, data, beginning.config.clone())?;
+    err.offer(where_it_is(&options, named, &std::env::current_dir()?));
     let (out, err) = (&out, &err);
     let told = |stop, hang_ups| async move {
         let run = Run { beginning, watch, format, out, err };
@@ -117,8 +118,12 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
 }
 
 /// The mesh's folder; `None` when nobody says whose.
-fn folder(arguments: &Arguments, mesh: Option<Name>) -> Option<PathBuf> {
-    arguments.data.clone().or_else(|| Some(Path::new(".meshwork").join(mesh?.as_str())))
+fn folder(named: Option<&Path>, file: &Path, mesh: Option<Name>) -> anyhow::Result<Option<PathBuf>> {
+    Ok(match (named, mesh) {
+        (Some(data), _) => Some(std::path::absolute(data)?),
+        (None, Some(mesh)) => Some(data::beside(file)?.join(mesh.as_str())),
+        (None, None) => None,
+    })
 }
 
 /// What the mesh begins with; `None` when there is nothing.
@@ -152,6 +157,24 @@ fn options(arguments: Arguments, file: PathBuf, data: PathBuf, config: Config) -
         come_up: arguments.start_timeout,
         stop: arguments.stop_timeout,
     })
+}
+
+/// Where the mesh's data is, and what may surprise about that: nobody starts with an empty broker without a word.
+fn where_it_is(options: &up::Options, named: bool, called_in: &Path) -> String {
+    let (mesh, data) = (&options.config.mesh, options.data.display());
+    if data::has_mesh(&options.data) {
+        return format!("mesh {mesh}: data in {data}\n");
+    }
+    let mut text = format!("mesh {mesh}: data in {data}, which is new\n");
+    if let Some(former) = data::former(called_in, mesh, &options.data).filter(|_| !named) {
+        let former = former.display();
+        let warning = terminal::paint(PENDING, "warning:");
+        text.push_str(&format!(
+            "{warning} an earlier version left this mesh's data in {former}, where it was called; \
+             `--data {former}` goes on with it\n"
+        ));
+    }
+    text
 }
 
 /// A run of a mesh, and how it is told.

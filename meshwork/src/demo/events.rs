@@ -20,12 +20,17 @@ pub(super) fn tell(
     async move {
         while let Some(event) = events.recv().await {
             match &event {
-                Event::Line { instance, text } if logs => narrator.raw(&prefixes.line(instance, text)),
+                Event::Line { instance, text } if logs => narrator.passed_on(&prefixes.line(instance, text)).await,
                 Event::State { instance, state: State::Restarting { why, .. } } => {
                     narrator.harm(&format!("{instance}: {why}; it is started again"));
                 }
                 Event::State { instance, state: State::Failed { why } } => {
                     narrator.harm(&format!("{instance}: {why}; it is given up"));
+                }
+                Event::Dropped { .. } if logs => {
+                    if let Some(line) = prefixes.event(&event) {
+                        narrator.passed_on(&line).await;
+                    }
                 }
                 Event::Line { .. } | Event::State { .. } | Event::Mesh { .. } | Event::Dropped { .. } => {}
             }

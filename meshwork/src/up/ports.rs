@@ -68,6 +68,8 @@ pub(crate) const CONTROL: Purpose = "control";
 pub(crate) const ADMIN: Purpose = "admin";
 /// Where an application reaches its sidecar, and whoever asks a role how it is.
 pub(crate) const OUTBOUND: Purpose = "outbound";
+/// Where a role without an application says how it is, where that is a listener of its own.
+pub(crate) const STATUS: Purpose = "status";
 /// Where the mesh reaches an instance.
 pub(crate) const INBOUND: Purpose = "inbound";
 /// Where a gateway listens whose mesh file leaves the port open.

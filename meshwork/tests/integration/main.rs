@@ -13,5 +13,7 @@ mod demo;
 mod member;
 mod outside;
 mod process;
+mod refused;
 mod sidecar;
 mod up;
+mod up_life;

@@ -158,23 +158,28 @@ pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
-/// What `meshwork status` says of what runs in `folder`.
+/// What `meshwork status` says of what runs in `folder`; null where nothing does.
 pub fn status(folder: &Path) -> Value {
     let output = meshwork(&["status", "--format", "json", "--data", folder.to_str().unwrap()]);
-    serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].take()
+    serde_json::from_slice::<Value>(&output.stdout).unwrap().get_mut(0).map(Value::take).unwrap_or_default()
 }
 
 /// One instance of it.
 pub fn instance(folder: &Path, name: &str) -> Value {
     let status = status(folder);
-    let found = status["instances"].as_array().unwrap().iter().find(|instance| instance["instance"] == name);
-    found.unwrap_or_else(|| panic!("no {name} in {status}")).clone()
+    found(&status, name).unwrap_or_else(|| panic!("no {name} in {status}"))
+}
+
+fn found(status: &Value, name: &str) -> Option<Value> {
+    status["instances"].as_array()?.iter().find(|instance| instance["instance"] == name).cloned()
 }
 
 /// Where the gateway listens.
 pub fn gateway(folder: &Path) -> SocketAddr {
     eventually("the gateway tells where it listens", || {
-        instance(folder, "gateway-public")["addresses"]["gateway"].as_str().map(|address| address.parse().unwrap())
+        found(&status(folder), "gateway-public")?["addresses"]["gateway"]
+            .as_str()
+            .map(|address| address.parse().unwrap())
     })
 }
 
