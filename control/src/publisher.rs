@@ -5,8 +5,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::config::Config;
 use model::config::finding::Finding;
+use model::config::{Change, Config, changes};
 use model::name::Name;
 
 use crate::hub::{Hub, Revision};
@@ -144,6 +144,30 @@ impl Publisher {
     pub fn publish_files(&self, publication: &Publication, from: Option<u64>) -> Result<u64, Error> {
         let config = publication.prove().map_err(Error::Mistakes)?;
         self.publish(config, from, publication.note.as_deref())
+    }
+
+    /// What publishing these mesh files would change now: the revision in force, and what differs from it.
+    ///
+    /// # Errors
+    /// When they have mistakes, or are of another mesh.
+    pub fn preview_files(&self, publication: &Publication) -> Result<(u64, Vec<Change>), Error> {
+        self.preview(&publication.prove().map_err(Error::Mistakes)?)
+    }
+
+    /// What a rollback would change now.
+    ///
+    /// # Errors
+    /// When the earlier revision is not kept.
+    pub fn preview_rollback(&self, to: u64) -> Result<(u64, Vec<Change>), Error> {
+        self.preview(&self.revision(to)?.ok_or(Error::NotKept(to))?.config)
+    }
+
+    fn preview(&self, config: &Config) -> Result<(u64, Vec<Change>), Error> {
+        let current = self.hub.revision();
+        if config.mesh != current.config.mesh {
+            return Err(Error::OtherMesh { mesh: current.config.mesh.clone(), found: config.mesh.clone() });
+        }
+        Ok((current.number, changes(&current.config, config)))
     }
 
     /// Publishes what an earlier revision held as a new one.

@@ -77,14 +77,18 @@ impl Revisions {
         Ok(Self { disk, folder })
     }
 
-    /// The configuration with which a control plane begins whose folder is `dir`, without touching it; `None`: none is kept that can
-    /// be read.
+    /// The revisions of a control plane whose folder is `dir`, for whoever only reads them.
+    #[must_use]
+    pub fn of(disk: Arc<dyn Disk>, dir: &Path) -> Self {
+        Self { disk, folder: dir.join(FOLDER) }
+    }
+
+    /// The configuration with which its control plane begins; `None`: none is kept that can be read.
     ///
     /// # Errors
     /// As the disk says.
-    pub fn kept(disk: Arc<dyn Disk>, dir: &Path) -> io::Result<Option<Config>> {
-        let revisions = Self { disk, folder: dir.join(FOLDER) };
-        match revisions.last() {
+    pub fn kept(&self) -> io::Result<Option<Config>> {
+        match self.last() {
             Ok(Last::Good(_, config) | Last::Unreadable { earlier: Some((_, config)), .. }) => Ok(Some(config)),
             Ok(Last::Nothing | Last::Unreadable { earlier: None, .. }) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

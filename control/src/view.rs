@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use model::config::{Config, HIDDEN, Place};
 use model::name::Name;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,19 @@ pub struct Sidecar {
     pub rejected: Option<Rejected>,
     /// Whether it runs on the latest, and that is of the revision in force.
     pub converged: bool,
+}
+
+/// A configuration without what applications are given in their environment, which is often a password.
+#[must_use]
+pub(crate) fn shown(config: &Config) -> Config {
+    let mut shown = config.clone();
+    for service in shown.services.values_mut() {
+        let Place::Mesh(workload) = &mut service.place else { continue };
+        for value in workload.groups.iter_mut().flat_map(|group| group.env.values_mut()) {
+            HIDDEN.clone_into(value);
+        }
+    }
+    shown
 }
 
 /// The instances, by subject and name.

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use control::view::{Instance, Sidecar};
-use control::{Kept, Publication, Revision};
+use control::{Kept, Publication};
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use model::config::Config;
+use model::config::Change;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -20,11 +20,19 @@ pub(crate) struct Operator {
     client: Client,
 }
 
-/// The revision in force.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct InForce {
-    pub(crate) revision: u64,
-    pub(crate) config: Config,
+/// What a change would come to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Preview {
+    /// The revision in force.
+    pub(crate) from: u64,
+    /// What would become different.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A number of a revision, and whatever stands beside it.
+#[derive(Deserialize)]
+struct Numbered {
+    revision: u64,
 }
 
 /// What was asked for did not happen.
@@ -55,18 +63,18 @@ impl Operator {
     }
 
     /// The revision in force.
-    pub(crate) async fn in_force(&self) -> Result<InForce, Error> {
-        self.get("/v1/mesh").await
+    pub(crate) async fn in_force(&self) -> Result<u64, Error> {
+        self.get("/v1/mesh").await.map(|Numbered { revision }| revision)
     }
 
     /// The revision in force, when it is another one than `seen`.
-    pub(crate) async fn other_than(&self, seen: u64) -> Result<Option<InForce>, Error> {
+    pub(crate) async fn other_than(&self, seen: u64) -> Result<Option<u64>, Error> {
         let request = Request::get("/v1/mesh").header(header::IF_NONE_MATCH, tag(seen)).body(Full::default());
         let answer = self.send(request).await?;
         if answer.status == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
-        self.read(&answer).map(Some)
+        self.read(&answer).map(|Numbered { revision }| Some(revision))
     }
 
     /// The kept revisions, oldest first.
@@ -76,11 +84,6 @@ impl Operator {
             revisions: Vec<Kept>,
         }
         self.get("/v1/revisions").await.map(|listed: Listed| listed.revisions)
-    }
-
-    /// One kept revision.
-    pub(crate) async fn revision(&self, number: u64) -> Result<Revision<Config>, Error> {
-        self.get(&format!("/v1/revisions/{number}")).await
     }
 
     /// The connected roles, and how far each is.
@@ -101,29 +104,42 @@ impl Operator {
         self.get("/v1/registry").await.map(|listed: Listed| listed.instances)
     }
 
-    /// Publishes mesh files in the place of revision `from`, and answers the new one's number.
+    /// What publishing mesh files would change.
+    pub(crate) async fn preview(&self, publication: &Publication) -> Result<Preview, Error> {
+        let answer = self.send(self.posted("/v1/mesh?dry_run=true", publication)?.body()).await?;
+        self.read(&answer)
+    }
+
+    /// What a rollback to revision `to` would change.
+    pub(crate) async fn preview_rollback(&self, to: u64) -> Result<Preview, Error> {
+        let request = Request::post(format!("/v1/revisions/{to}/rollback?dry_run=true"));
+        let answer = self.send(request.body(Full::default())).await?;
+        self.read(&answer)
+    }
+
+    /// Publishes mesh files in the place of revision `from`, and answers the number of the revision that is in force then.
     pub(crate) async fn publish(&self, publication: &Publication, from: u64) -> Result<u64, Error> {
-        let body = serde_json::to_vec(publication).map_err(|error| self.odd(&error))?;
-        let request = Request::post("/v1/mesh").header(header::CONTENT_TYPE, "application/json");
+        let Posted { request, body } = self.posted("/v1/mesh", publication)?;
         self.change(request, body, from).await
     }
 
-    /// Publishes what revision `to` held in the place of revision `from`, and answers the new one's number.
+    /// Publishes what revision `to` held in the place of revision `from`, and answers as [`Operator::publish`].
     pub(crate) async fn roll_back(&self, to: u64, from: u64) -> Result<u64, Error> {
         self.change(Request::post(format!("/v1/revisions/{to}/rollback")), Vec::new(), from).await
     }
 
+    fn posted(&self, path: &str, publication: &Publication) -> Result<Posted, Error> {
+        let body = serde_json::to_vec(publication).map_err(|error| self.odd(&error))?;
+        Ok(Posted { request: Request::post(path).header(header::CONTENT_TYPE, "application/json"), body })
+    }
+
     async fn change(&self, request: http::request::Builder, body: Vec<u8>, from: u64) -> Result<u64, Error> {
-        #[derive(Deserialize)]
-        struct Changed {
-            revision: u64,
-        }
         let answer = self.send(request.header(header::IF_MATCH, tag(from)).body(Full::new(Bytes::from(body)))).await?;
         if answer.status == StatusCode::PRECONDITION_FAILED {
-            let Changed { revision } = answer.json().map_err(|error| self.odd(&error))?;
+            let Numbered { revision } = answer.json().map_err(|error| self.odd(&error))?;
             return Err(Error::Moved { current: revision });
         }
-        self.read(&answer).map(|Changed { revision }| revision)
+        self.read(&answer).map(|Numbered { revision }| revision)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
@@ -145,6 +161,18 @@ impl Operator {
 
     fn odd(&self, why: &dyn std::fmt::Display) -> Error {
         Error::Odd { address: self.address, why: why.to_string() }
+    }
+}
+
+/// A request that carries mesh files.
+struct Posted {
+    request: http::request::Builder,
+    body: Vec<u8>,
+}
+
+impl Posted {
+    fn body(self) -> http::Result<Request<Full<Bytes>>> {
+        self.request.body(Full::new(Bytes::from(self.body)))
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
-pub use changes::{Change, changes};
+pub use changes::{Change, HIDDEN, changes};
 pub use check::{Checked, check, check_all, check_enclosed, mesh_name};
 pub use enclosed::{Enclosed, Enclosures, enclosed};
 pub use finding::{Finding, Severity, render};

@@ -63,13 +63,16 @@ async fn mesh(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     if headers.get(header::IF_NONE_MATCH).is_some_and(|seen| seen.as_bytes() == tag.as_bytes()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
-    let body = json!({ "revision": revision.number, "config": &*revision.config });
+    let body = json!({ "revision": revision.number, "config": view::shown(&revision.config) });
     ([(header::ETAG, tag)], Json(body)).into_response()
 }
 
 async fn revision(State(admin): State<Admin>, Path(number): Path<u64>) -> Response {
     match admin.publisher.revision(number) {
-        Ok(Some(kept)) => Json(kept).into_response(),
+        Ok(Some(mut kept)) => {
+            kept.config = view::shown(&kept.config);
+            Json(kept).into_response()
+        }
         Ok(None) => publish::not_kept(number),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "The revision cannot be read", &error.to_string()),
     }

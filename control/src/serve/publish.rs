@@ -5,14 +5,32 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query as Url, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use model::config::Change;
+use serde::Deserialize;
 use serde_json::json;
 
 use super::admin::{Admin, PROBLEM, problem};
 use crate::publication::Publication;
 use crate::publisher::Error;
+
+/// What the query of a change may say.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Query {
+    /// Nothing is changed; it is answered what would be.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a change comes to.
+enum Outcome {
+    /// This revision is in force.
+    InForce(u64),
+    /// This would become different from this revision.
+    Would(u64, Vec<Change>),
+}
 
 /// Why nothing was changed.
 enum Refusal {
@@ -27,18 +45,40 @@ enum Refusal {
 }
 
 /// New mesh files: the body is the text of one, or as JSON a [`Publication`].
-pub(super) async fn files(State(admin): State<Admin>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn files(
+    State(admin): State<Admin>,
+    Url(query): Url<Query>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let change = || {
         let from = may_change(&headers)?;
         let publication = publication(&headers, &body)?;
-        admin.publisher.publish_files(&publication, from).map_err(Refusal::Publication)
+        let publisher = &admin.publisher;
+        let outcome = match query.dry_run {
+            true => publisher.preview_files(&publication).map(|(from, changes)| Outcome::Would(from, changes)),
+            false => publisher.publish_files(&publication, from).map(Outcome::InForce),
+        };
+        outcome.map_err(Refusal::Publication)
     };
     answer(change())
 }
 
 /// What an earlier revision held, as a new one.
-pub(super) async fn rollback(State(admin): State<Admin>, Path(to): Path<u64>, headers: HeaderMap) -> Response {
-    let change = || admin.publisher.roll_back(to, may_change(&headers)?).map_err(Refusal::Publication);
+pub(super) async fn rollback(
+    State(admin): State<Admin>,
+    Path(to): Path<u64>,
+    Url(query): Url<Query>,
+    headers: HeaderMap,
+) -> Response {
+    let change = || {
+        let (from, publisher) = (may_change(&headers)?, &admin.publisher);
+        let outcome = match query.dry_run {
+            true => publisher.preview_rollback(to).map(|(from, changes)| Outcome::Would(from, changes)),
+            false => publisher.roll_back(to, from).map(Outcome::InForce),
+        };
+        outcome.map_err(Refusal::Publication)
+    };
     answer(change())
 }
 
@@ -73,9 +113,12 @@ fn publication(headers: &HeaderMap, body: &[u8]) -> Result<Publication, Refusal>
     read.map_err(Refusal::Body)
 }
 
-fn answer(outcome: Result<u64, Refusal>) -> Response {
+fn answer(outcome: Result<Outcome, Refusal>) -> Response {
     match outcome {
-        Ok(revision) => ([(header::ETAG, tag(revision))], Json(json!({ "revision": revision }))).into_response(),
+        Ok(Outcome::InForce(revision)) => {
+            ([(header::ETAG, tag(revision))], Json(json!({ "revision": revision }))).into_response()
+        }
+        Ok(Outcome::Would(from, changes)) => Json(json!({ "from": from, "changes": changes })).into_response(),
         Err(Refusal::Page) => {
             let detail = "a mesh is changed by a program, not by a web page";
             problem(StatusCode::FORBIDDEN, "Not from a page", detail)

@@ -103,6 +103,10 @@ async fn an_earlier_revision_comes_back_as_a_new_one() {
     assert_eq!(back(1, "if-match: \"1\"\r\n").await.0, 412);
     assert_eq!(back(1, "origin: http://example.com\r\n").await.0, 403);
     assert_eq!(back(9, "").await.0, 404);
+    let (status, body) = ask_owned(&running, "/v1/revisions/1/rollback?dry_run=true".to_owned(), "").await;
+    let preview = serde_json::from_str::<Value>(&body).unwrap();
+    assert_eq!((status, &preview["from"]), (200, &2.into()));
+    assert_eq!(preview["changes"][0]["path"], "services.orders.calls");
     assert_eq!(running.plane.revision(), 2);
     assert_eq!(back(1, "if-match: \"2\"\r\n").await, (200, r#"{"revision":3}"#.to_owned()));
     let kept = json(&running, "/v1/revisions/3").await;
@@ -116,6 +120,22 @@ async fn an_earlier_revision_comes_back_as_a_new_one() {
 
 async fn ask_owned(running: &Running, path: String, more: &str) -> (u16, String) {
     ask(running, "POST", &path, more, "").await
+}
+
+#[tokio::test]
+async fn what_would_change_is_shown_without_passwords_and_changes_nothing() {
+    let secret = |word: &str| MESH.replace("shop orders,", &format!("shop orders, env: {{PASSWORD: {word}}},"));
+    let running = Machine::new().start(&secret("sesame")).await;
+    let (status, body) = ask(&running, "POST", "/v1/mesh?dry_run=true", "", &secret("tulip")).await;
+    let preview = serde_json::from_str::<Value>(&body).unwrap();
+    assert_eq!((status, &preview["from"], running.plane.revision()), (200, &1.into(), 1));
+    assert_eq!(preview["changes"][0]["path"], "services.orders.env.PASSWORD");
+    assert_eq!(ask(&running, "POST", "/v1/mesh?dry_run=true", "", &MESH.replace("shop\n", "other\n")).await.0, 409);
+    let shown = [json(&running, "/v1/mesh").await, json(&running, "/v1/revisions/1").await, preview];
+    for shown in shown.map(|value| value.to_string()) {
+        assert!(!shown.contains("sesame") && !shown.contains("tulip") && shown.contains("PASSWORD"), "{shown}");
+    }
+    running.stop().await;
 }
 
 #[tokio::test]

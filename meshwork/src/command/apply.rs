@@ -48,7 +48,9 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     };
     let operator = arguments.admin.find(Some(&arguments.file), Some(&config.mesh))?;
     let publication = file.publication(&format!("apply {}", arguments.file.display()));
-    admin::ask(publish::publish(&arguments.publish, &operator, &config, async |from| {
-        operator.publish(&publication, from).await
-    }))
+    admin::ask(async {
+        let preview = operator.preview(&publication).await?;
+        let publish = async |from| operator.publish(&publication, from).await;
+        publish::publish(&arguments.publish, &operator, preview, publish).await
+    })
 }

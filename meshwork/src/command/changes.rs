@@ -1,6 +1,6 @@
 //! Changes of a mesh, as lines for people.
 
-use model::config::Change;
+use model::config::{Change, HIDDEN};
 
 use crate::terminal::{self, BAD, FAINT, GOOD, PENDING};
 
@@ -18,7 +18,7 @@ fn line(Change { path, old, new }: &Change) -> String {
         (_, None) => ("-", BAD),
         _ => ("~", PENDING),
     };
-    let side = |side: &Option<String>| side.as_deref().filter(|text| *text != "{…}").map(short);
+    let side = |side: &Option<String>| side.as_deref().filter(|text| !["{…}", HIDDEN].contains(text)).map(short);
     let values = match (side(old), side(new)) {
         (Some(old), Some(new)) => format!(": {old} {} {new}", terminal::paint(FAINT, "→")),
         (Some(one), None) | (None, Some(one)) => format!(": {one}"),
@@ -47,6 +47,7 @@ mod tests {
         };
         assert_eq!(change(None, Some("{…}")), "  + services.a");
         assert_eq!(change(Some("{…}"), None), "  - services.a");
+        assert_eq!(change(Some(HIDDEN), Some(HIDDEN)), "  ~ services.a");
         assert_eq!(change(Some("red"), Some("blue")), "  ~ services.a: red → blue");
         assert_eq!(change(None, Some("one\ntwo")), "  + services.a: one…");
     }

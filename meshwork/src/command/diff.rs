@@ -3,30 +3,32 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use model::config::{Config, changes};
+use anyhow::bail;
 use serde_json::json;
 
 use super::mesh_file::MeshFile;
 use super::{Format, Outcome, admin, changes as shown};
+use crate::operator::Preview;
 use crate::terminal;
 
 const EXAMPLES: &str = "\
 Examples:
   meshwork diff mesh.yaml
-  meshwork diff --revision 3             what `meshwork rollback 3` would change
-  meshwork diff mesh.yaml --revision 3   what the file changes since revision 3
+  meshwork diff --revision 3    what `meshwork rollback 3` would change
 
 Exit code: 0 when nothing differs, 1 when something does, 2 when the file has mistakes or there is no control plane.";
 
 /// Show what a mesh file would change in a running mesh, by the keys of the file
+///
+/// What applications are given in their environment is often a password, so of `env` only the names are shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The mesh file, a folder of them, or - for standard input
     #[arg(required_unless_present = "revision")]
     file: Option<PathBuf>,
-    /// A kept revision: with a file what that is compared with, in place of the one in force; without one what is compared
-    #[arg(long, value_name = "NUMBER")]
+    /// A kept revision in place of a file
+    #[arg(long, value_name = "NUMBER", conflicts_with = "file")]
     revision: Option<u64>,
     /// Lines for people, or one JSON object
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -39,38 +41,30 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let file = match arguments.file.as_deref().map(MeshFile::read).transpose()? {
         None => None,
         Some(file) => match file.check() {
-            Ok(checked) => Some(checked.config),
+            Ok(checked) => Some((file.publication("diff"), checked.config.mesh)),
             Err(findings) => {
                 anstream::eprint!("{}", file.render(&findings, terminal::colours_err()));
                 return Ok(ExitCode::from(2));
             }
         },
     };
-    let operator = arguments.admin.find(arguments.file.as_deref(), file.as_ref().map(|config| &config.mesh))?;
+    let operator = arguments.admin.find(arguments.file.as_deref(), file.as_ref().map(|(_, mesh)| mesh))?;
     admin::ask(async {
-        let kept = match arguments.revision {
-            Some(number) => Some(operator.revision(number).await?),
-            None => None,
+        let preview = match (&file, arguments.revision) {
+            (Some((publication, _)), _) => operator.preview(publication).await?,
+            (None, Some(number)) => operator.preview_rollback(number).await?,
+            (None, None) => bail!("neither a mesh file nor a revision is named"),
         };
-        let (from, old, new) = match (kept, file) {
-            (Some(kept), Some(file)) => (kept.revision, kept.config, file),
-            (kept, file) => {
-                let in_force = operator.in_force().await?;
-                let new = file.or(kept.map(|kept| kept.config)).unwrap_or_else(|| in_force.config.clone());
-                (in_force.revision, in_force.config, new)
-            }
-        };
-        Ok(show(arguments.format, from, &old, &new))
+        Ok(show(arguments.format, &preview))
     })
 }
 
-fn show(format: Format, from: u64, old: &Config, new: &Config) -> ExitCode {
-    let changes = changes(old, new);
+fn show(format: Format, Preview { from, changes }: &Preview) -> ExitCode {
     match format {
         Format::Json => println!("{}", json!({"from": from, "changes": changes})),
         Format::Text if changes.is_empty() => anstream::println!("nothing differs from revision {from}"),
         Format::Text => {
-            anstream::println!("changes of revision {from}:\n{}", shown::lines(&changes).join("\n"));
+            anstream::println!("changes of revision {from}:\n{}", shown::lines(changes).join("\n"));
         }
     }
     if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

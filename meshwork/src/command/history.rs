@@ -32,7 +32,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let operator = arguments.admin.find(None, None)?;
     admin::ask(async {
-        let (kept, current) = (operator.kept().await?, operator.in_force().await?.revision);
+        let (kept, current) = (operator.kept().await?, operator.in_force().await?);
         match arguments.format {
             Format::Json => println!("{}", json!({"current": current, "revisions": kept})),
             Format::Text => {

@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use model::config::{Change, changes};
+use model::config::Change;
 use serde_json::json;
 
 use super::convergence::{self, Convergence, list};
 use super::{Format, changes as shown};
-use crate::operator::{self, InForce, Operator};
+use crate::operator::{self, Operator, Preview};
 use crate::terminal::{self, BAD, GOOD, PENDING, STRONG};
 
 /// How long is waited, and how it is told.
@@ -27,23 +27,23 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// Publishes by `publish`, which is given the revision to replace, when `wanted` differs from what is in force.
+/// Publishes by `publish`, which is given the revision to replace, what was looked at as `preview`.
 pub(super) async fn publish<F>(
     arguments: &Arguments,
     operator: &Operator,
-    wanted: &model::config::Config,
+    preview: Preview,
     publish: impl FnOnce(u64) -> F,
 ) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = Result<u64, operator::Error>>,
 {
-    let InForce { revision: from, config } = operator.in_force().await?;
-    let changes = changes(&config, wanted);
+    let Preview { from, changes } = preview;
     let text = arguments.format == Format::Text;
     if text {
         say(&changed(from, &changes));
     }
-    let revision = if *wanted == config { from } else { publish(from).await? };
+    // Also where nothing differs: then the control plane answers with the revision in force, if that is still this one.
+    let revision = publish(from).await?;
     if text && revision != from {
         say(&format!("{} is in force", terminal::paint(STRONG, &format!("revision {revision}"))));
     }

@@ -31,13 +31,13 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         let to = match arguments.revision {
             Some(number) => number,
             None => {
-                let (kept, current) = (operator.kept().await?, operator.in_force().await?.revision);
+                let (kept, current) = (operator.kept().await?, operator.in_force().await?);
                 let before = kept.iter().map(|kept| kept.revision).filter(|number| *number < current).max();
                 before.context("there is no earlier revision")?
             }
         };
-        let kept = operator.revision(to).await?;
+        let preview = operator.preview_rollback(to).await?;
         let roll_back = async |from| operator.roll_back(to, from).await;
-        publish::publish(&arguments.publish, &operator, &kept.config, roll_back).await
+        publish::publish(&arguments.publish, &operator, preview, roll_back).await
     })
 }

@@ -129,7 +129,8 @@ fn folder(named: Option<&Path>, file: &Path, mesh: Option<Name>) -> anyhow::Resu
 /// What the mesh begins with; `None` when there is nothing.
 fn begin(data: &Path, file: Option<Config>) -> anyhow::Result<Option<Beginning>> {
     let control = data.join(CONTROL_PLANE);
-    let kept = Revisions::kept(Arc::new(RealDisk), &control)
+    let kept = Revisions::of(Arc::new(RealDisk), &control)
+        .kept()
         .with_context(|| format!("cannot read the revisions in {}", control.display()))?;
     let has_mistakes = file.is_none();
     let beginning = Beginning::choose(file, kept, up::folder::taken(data).as_ref());

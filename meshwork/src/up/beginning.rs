@@ -4,12 +4,12 @@
 //! applied undoes nothing that was published since; one with mistakes stops no mesh that has a good revision.
 
 use control::Publication;
-use model::config::{Change, Config, changes};
+use model::config::{Change, Config};
 
 use super::error::Error;
 use super::mesh::Mesh;
 use crate::command::changes;
-use crate::operator::{self, InForce, Operator};
+use crate::operator::{self, Operator, Preview};
 
 /// The configuration that a run begins with.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,12 +70,12 @@ pub(crate) async fn put_in_force(
     file: &Publication,
     config: &Config,
 ) -> Result<Put, operator::Error> {
-    let InForce { revision: from, config: before } = operator.in_force().await?;
-    let revision = if before == *config { from } else { operator.publish(file, from).await? };
+    let Preview { from, changes } = operator.preview(file).await?;
+    let revision = operator.publish(file, from).await?;
     if let Err(error) = mesh.launch().folder.remember_taken(config) {
         tracing::warn!(%error, "what was taken from the mesh file could not be written down; the next run takes it again");
     }
-    Ok(Put { revision, changes: changes(&before, config) })
+    Ok(Put { revision, changes })
 }
 
 /// What was changed, for whoever reads the events.

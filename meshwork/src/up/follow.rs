@@ -2,15 +2,19 @@
 //! time. What is next is said by `reconcile`; here it is done, and said.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use control::Revisions;
 use model::name::Name;
+use storage::disk::real::RealDisk;
 
+use super::folder::CONTROL_PLANE;
 use super::mesh::Mesh;
 use super::plan::{Part, Planned};
 use super::ports;
 use super::reconcile::{self, Now, Step};
-use crate::operator::{InForce, Operator};
+use crate::operator::Operator;
 
 /// From one look at the revision in force, and at what runs, to the next.
 const LOOK_PAUSE: Duration = Duration::from_millis(250);
@@ -19,6 +23,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Follow<'a> {
     mesh: &'a Mesh,
     operator: &'a Operator,
+    /// What the control plane keeps.
+    revisions: Revisions,
     /// The revision that is followed; 0 before the first look.
     revision: u64,
     wanted: Vec<Vec<Planned>>,
@@ -34,7 +40,18 @@ impl<'a> Follow<'a> {
     /// Of a mesh that was started.
     pub(crate) fn new(mesh: &'a Mesh, operator: &'a Operator) -> Self {
         let wanted = mesh.planned();
-        Self { mesh, operator, revision: 0, wanted, refused: Vec::new(), failed: BTreeSet::new(), busy: false }
+        let control = mesh.launch().folder.root().join(CONTROL_PLANE);
+        let revisions = Revisions::of(Arc::new(RealDisk), &control);
+        Self {
+            mesh,
+            operator,
+            revisions,
+            revision: 0,
+            wanted,
+            refused: Vec::new(),
+            failed: BTreeSet::new(),
+            busy: false,
+        }
     }
 
     /// Follows for ever.
@@ -50,7 +67,19 @@ impl<'a> Follow<'a> {
 
     /// Takes up another revision, if there is one. While the control plane is away nothing changes.
     async fn look(&mut self) {
-        let Ok(Some(InForce { revision, config })) = self.operator.other_than(self.revision).await else { return };
+        let Ok(Some(revision)) = self.operator.other_than(self.revision).await else { return };
+        // From the disk, which is this user's own: the admin API shows nobody what applications are given in their environment.
+        let config = match self.revisions.get(revision) {
+            Ok(Some(kept)) => kept.config,
+            Ok(None) => return,
+            Err(error) => {
+                self.say(format!(
+                    "revision {revision} is in force, and no process is changed: it cannot be read: {error}"
+                ));
+                self.revision = revision;
+                return;
+            }
+        };
         let wanted = match self.mesh.plan(&config) {
             Ok(wanted) => wanted,
             Err(error) => {

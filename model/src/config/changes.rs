@@ -11,12 +11,16 @@ use serde_json::{Map, Value};
 use super::{Config, Place, Route};
 use crate::unit;
 
+/// What stands in the place of a value that is not shown.
+pub const HIDDEN: &str = "(hidden)";
+
 /// One key that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// The key, from the top of the mesh file: `services.orders.env.COLOUR`. Places in a list count from 0.
     pub path: String,
-    /// What stood there; `None`: nothing. What has keys of its own is written as `{…}`.
+    /// What stood there; `None`: nothing. What has keys of its own is written as `{…}`, and the value of an environment's variable, which
+    /// is often a password, as [`HIDDEN`].
     pub old: Option<String>,
     /// What stands there now; `None`: nothing.
     pub new: Option<String>,
@@ -27,6 +31,11 @@ pub struct Change {
 pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Vec::new();
     compare(&mut changes, String::new(), Some(&written(old)), Some(&written(new)));
+    for change in changes.iter_mut().filter(|change| is_env(&change.path)) {
+        for side in [&mut change.old, &mut change.new].into_iter().flatten() {
+            HIDDEN.clone_into(side);
+        }
+    }
     changes
 }
 
@@ -47,6 +56,12 @@ fn compare(changes: &mut Vec<Change>, path: String, old: Option<&Value>, new: Op
         }
         _ => changes.push(Change { path, old: old.map(text), new: new.map(text) }),
     }
+}
+
+/// Whether it is a variable of a service's, or of a subset's, environment.
+fn is_env(path: &str) -> bool {
+    let keys: Vec<&str> = path.split('.').collect();
+    matches!(keys.as_slice(), ["services", _, "env", ..] | ["services", _, "subsets", _, "env", ..])
 }
 
 fn has_keys(list: &[Value]) -> bool {
@@ -215,12 +230,12 @@ gateways: {public: {listen: '127.0.0.1:8080', backends: [{service: a}]}}
             (
                 "COLOUR: red",
                 "COLOUR: blue, X: '1'",
-                vec!["services.a.env.COLOUR: red > blue", "services.a.env.X: - > 1"],
+                vec!["services.a.env.COLOUR: (hidden) > (hidden)", "services.a.env.X: - > (hidden)"],
             ),
             (
                 "env: {COLOUR: red}",
                 "instances: 3",
-                vec!["services.a.env.COLOUR: red > -", "services.a.instances: 1 > 3"],
+                vec!["services.a.env.COLOUR: (hidden) > -", "services.a.instances: 1 > 3"],
             ),
             ("calls: [b]", "calls: [b, c]", vec!["services.a.calls: [b] > [b, c]"]),
             ("v2: {command: b 2}", "v2: {command: b 3}", vec!["services.b.subsets.v2.command: b 2 > b 3"]),
