@@ -34,16 +34,10 @@ pub(super) fn lines(gateway: SocketAddr, reports: &[Report], sku: &str) -> Strin
         );
     }
     if let Some(address) = outbound("orders") {
-        add(
-            "how the sidecar of orders sees its upstreams",
-            &format!("curl -H 'host: sidecar' http://{address}/v1/status"),
-        );
+        add("how the sidecar of orders sees its upstreams", &format!("curl http://{address}/v1/status"));
     }
     if let Some(address) = outbound("broker") {
-        add(
-            "what the broker measures",
-            &format!("curl -s -H 'host: sidecar' http://{address}/metrics | grep messages"),
-        );
+        add("what the broker measures", &format!("curl -s http://{address}/metrics | grep messages"));
     }
     if let Some(pid) = of("catalog").and_then(|report| report.pid) {
         add("kill a catalog with its sidecar; it comes back", &format!("kill -9 {pid}"));

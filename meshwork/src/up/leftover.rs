@@ -143,13 +143,16 @@ fn process(id: u32) -> Option<Process> {
     parse(id, &String::from_utf8_lossy(&buffer[..length]))
 }
 
-/// `PID (name, which may hold anything) state parent …`; the start is field 22 (proc(5)).
+/// `PID (name, which may hold anything) state parent …`; the threads are field 20, the start is field 22 (proc(5)). A process whose
+/// first thread has ended holds what it had, such as a port, until the last one has.
 fn parse(id: u32, stat: &str) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Process { id, parent, dead: matches!(state, "Z" | "X"), stopped: matches!(state, "T" | "t"), started })
+    let threads: u32 = fields.nth(15)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    let dead = matches!(state, "Z" | "X") && threads <= 1;
+    Some(Process { id, parent, dead, stopped: matches!(state, "T" | "t"), started })
 }
 
 #[cfg(test)]
@@ -163,6 +166,8 @@ mod tests {
         assert_eq!((process.id, process.parent, process.dead, process.started), (7, 42, false, 9_001));
         assert!(parse(7, &format!("7 (gone) Z 42 {rest}")).unwrap().dead);
         assert!(parse(7, &format!("7 (still) T 42 {rest}")).unwrap().stopped);
+        let rest = rest.replace(" 1 0 9001", " 3 0 9001");
+        assert!(!parse(7, &format!("7 (going) Z 42 {rest}")).unwrap().dead, "two threads still end");
     }
 
     #[test]

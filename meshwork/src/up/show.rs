@@ -108,7 +108,7 @@ fn colour(state: &str) -> Color {
 
 /// Where a person reaches it: a gateway's door, the control plane's admin API, an application's port, the broker's status.
 pub(crate) fn address(addresses: &BTreeMap<String, SocketAddr>) -> String {
-    let door = ["gateway", "application", "admin", "outbound"].iter().find_map(|name| addresses.get(*name));
+    let door = ["gateway", "application", "admin", "status", "outbound"].iter().find_map(|name| addresses.get(*name));
     door.map(|address| format!("http://{address}")).unwrap_or_default()
 }
 
