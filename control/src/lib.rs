@@ -22,11 +22,14 @@ pub mod view;
 
 mod hub;
 mod plane;
+mod publication;
 mod publisher;
 mod revisions;
 mod serve;
 mod sidecars;
 
 pub use plane::{ControlPlane, Error, Options};
+pub use publication::{Enclosure, MeshFile, Publication};
 pub use publisher::Error as PublishError;
+pub use revisions::{File as Revision, Kept, Revisions};
 pub use sidecars::{Numbers, Rejected};

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use model::name::Name;
+use storage::disk::{Disk as _, real::RealDisk};
+
+use crate::up::folder::{self, Running};
 
 /// The folder of all meshes of a project.
 const FOLDER: &str = ".meshwork";
@@ -22,6 +25,21 @@ pub(super) fn nearest(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().map(|above| above.join(FOLDER)).find(|found| found.is_dir())
 }
 
+/// What runs out of the folder `named`; without one, out of any beside the mesh file `file`; without that, out of any of the nearest.
+///
+/// # Errors
+/// When the working folder cannot be told.
+pub(super) fn running(named: Option<&Path>, file: Option<&Path>) -> std::io::Result<Vec<Running>> {
+    let all = match (named, file) {
+        (Some(folder), _) => return Ok(folder::running(folder).into_iter().collect()),
+        (None, Some(file)) => Some(beside(file)?),
+        (None, None) => nearest(&std::env::current_dir()?),
+    };
+    let Some(all) = all else { return Ok(Vec::new()) };
+    let names = RealDisk.list(&all).unwrap_or_default();
+    Ok(names.iter().filter_map(|name| folder::running(&all.join(name))).collect())
+}
+
 /// The data that earlier versions left in the folder in which they were called, where that is not `data`.
 pub(super) fn former(called_in: &Path, mesh: &Name, data: &Path) -> Option<PathBuf> {
     let former = called_in.join(FOLDER).join(mesh.as_str());
@@ -35,7 +53,7 @@ pub(super) fn has_mesh(data: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use storage::disk::{self, Disk as _, real::RealDisk};
+    use storage::disk;
 
     use super::*;
 

@@ -8,11 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use storage::disk::{Disk as _, real::RealDisk};
 
 use super::{Format, Outcome, data};
 use crate::terminal;
-use crate::up::folder::{self, Running, RunningInstance};
+use crate::up::folder::{Running, RunningInstance};
 use crate::up::{leftover, ports, show};
 use probe::Verdict;
 
@@ -51,7 +50,7 @@ struct Seen {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let running: Vec<Running> = folders(arguments)?.iter().filter_map(|folder| folder::running(folder)).collect();
+    let running = data::running(arguments.data.as_deref(), arguments.file.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let mut seen = Vec::new();
     for running in running {
@@ -65,16 +64,6 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     }
     let well = !seen.is_empty() && seen.iter().all(Seen::is_ready);
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn folders(arguments: &Arguments) -> anyhow::Result<Vec<PathBuf>> {
-    let all = match (&arguments.data, &arguments.file) {
-        (Some(folder), _) => return Ok(vec![folder.clone()]),
-        (None, Some(file)) => Some(data::beside(file)?),
-        (None, None) => data::nearest(&std::env::current_dir()?),
-    };
-    let Some(all) = all else { return Ok(Vec::new()) };
-    Ok(RealDisk.list(&all).unwrap_or_default().iter().map(|name| all.join(name)).collect())
 }
 
 impl Seen {

@@ -32,7 +32,7 @@ pub(super) fn tell(
                         narrator.passed_on(&line).await;
                     }
                 }
-                Event::Line { .. } | Event::State { .. } | Event::Dropped { .. } => {}
+                Event::Line { .. } | Event::State { .. } | Event::Mesh { .. } | Event::Dropped { .. } => {}
             }
         }
     }

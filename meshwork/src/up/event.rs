@@ -26,6 +26,11 @@ pub enum Event {
         #[serde(flatten)]
         state: State,
     },
+    /// Something happened to the mesh as a whole: its file was read, a revision came, an instance is to be replaced.
+    Mesh {
+        /// What, in one or more lines for people.
+        text: String,
+    },
     /// Here stood more than whoever reads the events took in time.
     Dropped {
         /// How many events.

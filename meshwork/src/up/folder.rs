@@ -1,7 +1,7 @@
 //! The folder of a mesh that runs on this machine: a folder for each instance, and what is told from one process to another.
 //!
 //! ```text
-//! .meshwork/shop/  secret · state.json · ports.json · control-plane/ (roots.pem) · broker/ · orders-0/ · run/ (orders-0.ready, orders-0.token)
+//! .meshwork/shop/  secret · state.json · ports.json · mesh-file.json · control-plane/ (roots.pem) · broker/ · orders-0/ · run/ (orders-0.ready, orders-0.token)
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use control::token::Secret;
+use model::config::Config;
 use model::name::Name;
 use serde::{Deserialize, Serialize};
 use storage::disk::{self, Disk, Lock, OpenMode, real::RealDisk};
@@ -33,6 +34,11 @@ pub(crate) struct Folder {
 
 /// The file in which `up` says what runs.
 pub(crate) const STATE_FILE: &str = "state.json";
+
+/// The file in which `up` keeps what it has last taken from the mesh file.
+const TAKEN_FILE: &str = "mesh-file.json";
+/// Longest of it, in bytes.
+const TAKEN_BYTES_MAX: u64 = 64 << 20;
 
 /// What `up` says of what it runs, for `meshwork status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +108,16 @@ impl Folder {
         self.root.join(CONTROL_PLANE).join(ROOTS_FILE)
     }
 
+    /// The configuration that was last taken from the mesh file.
+    fn taken_file(&self) -> PathBuf {
+        self.root.join(TAKEN_FILE)
+    }
+
+    /// Remembers what was taken from the mesh file, by which the next run knows whether the file has changed since.
+    pub(crate) fn remember_taken(&self, config: &Config) -> io::Result<()> {
+        disk::replace(&RealDisk, &self.taken_file(), &serde_json::to_vec(config)?)
+    }
+
     pub(crate) fn token_file(&self, instance: &Name) -> PathBuf {
         self.root.join("run").join(format!("{instance}.token"))
     }
@@ -152,6 +168,13 @@ impl Folder {
         // A file that stays behind is told from a living one by its process.
         let _ = RealDisk.remove(&self.root.join(STATE_FILE));
     }
+}
+
+/// What an earlier run in the folder `root` has last taken from the mesh file, as far as it is known.
+pub(crate) fn taken(root: &Path) -> Option<Config> {
+    let bytes = disk::read_whole(&RealDisk, &root.join(TAKEN_FILE), TAKEN_BYTES_MAX).ok()?;
+    // One of another release does not count: the file is taken then.
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// What runs out of the folder `root`, if something does.

@@ -89,16 +89,17 @@ impl Instance {
     /// Resolves when it carries traffic; at once where that depends on what someone else starts.
     ///
     /// # Errors
-    /// When it does not come up.
+    /// When it does not come up, also where it is tried again.
     pub(crate) async fn came_up(&self) -> Result<(), Error> {
         if !is_ours(&self.planned) {
             return Ok(());
         }
         let mut standing = self.standing.clone();
-        let settled = standing.wait_for(|standing| standing.state == State::Ready || standing.state.is_over()).await;
+        let is_settled = |state: &State| matches!(state, State::Ready | State::Restarting { .. }) || state.is_over();
+        let settled = standing.wait_for(|standing| is_settled(&standing.state)).await;
         let why = match settled.as_deref() {
             Ok(Standing { state: State::Ready, .. }) => return Ok(()),
-            Ok(Standing { state: State::Failed { why }, .. }) => why.clone(),
+            Ok(Standing { state: State::Failed { why } | State::Restarting { why, .. }, .. }) => why.clone(),
             _ => "it was told to end".to_owned(),
         };
         let instance = self.planned.instance.clone();
@@ -136,6 +137,11 @@ impl Instance {
         let mut standing = self.standing.clone();
         // An error means that it is over, which the caller sees in the reports.
         let _ = standing.wait_for(|standing| standing.starts > starts && standing.state == State::Ready).await;
+    }
+
+    /// Whether it carries traffic, as far as that depends on nothing that someone else starts.
+    pub(crate) fn is_ready(&self) -> bool {
+        !is_ours(&self.planned) || self.standing.borrow().state == State::Ready
     }
 
     /// Why it does not run though nobody told it to end.
@@ -210,6 +216,6 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// Whether its readiness depends on nothing that someone else starts.
-fn is_ours(planned: &Planned) -> bool {
+pub(crate) fn is_ours(planned: &Planned) -> bool {
     !matches!(&planned.part, Part::Service(service) if service.command.is_none())
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::error::Error;
 use super::event::Events;
-use super::folder::{Folder, Running};
+use super::folder::{CONTROL_PLANE, Folder, Running};
 use super::instance::{Instance, Report};
 use super::invocation::Common;
 use super::launch::Launch;
@@ -23,6 +23,7 @@ use super::leftover;
 use super::plan::{self, Part, Planned};
 use super::ports::{self, Ports};
 use super::supervisor::Bounds;
+use crate::operator::Operator;
 
 /// How a mesh is run.
 #[derive(Debug, Clone)]
@@ -128,7 +129,6 @@ impl Mesh {
     }
 
     /// Ends an instance and takes it out; resolves when nothing of it runs any more. It may be added again then.
-    #[expect(dead_code, reason = "what changes a mesh that runs is built on it")]
     pub(crate) async fn remove(&self, instance: &Name) {
         let Some(found) = self.find(instance.as_str()) else { return };
         found.stop().await;
@@ -136,6 +136,65 @@ impl Mesh {
             wave.retain(|other| !Arc::ptr_eq(other, &found));
         }
         self.launch.changed.notify_one();
+    }
+
+    /// Starts the control plane alone, and resolves when it can be asked.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_control_plane(&self) -> Result<(), Error> {
+        let Some(control_plane) = self.find(CONTROL_PLANE) else { return Ok(()) };
+        control_plane.launch();
+        control_plane.came_up().await
+    }
+
+    /// Its control plane, as an operator reaches it once it is started.
+    ///
+    /// # Errors
+    /// Never: every control plane has a port for it.
+    pub(crate) fn operator(&self) -> Result<Operator, Error> {
+        let admin = self.launch.ports.address(&Name::new(CONTROL_PLANE)?, ports::ADMIN);
+        let none = || Error::Prepare(anyhow::anyhow!("the control plane has no admin API"));
+        admin.map(Operator::new).ok_or_else(none)
+    }
+
+    /// Tells whoever reads the events something about the mesh as a whole.
+    pub(crate) fn says(&self, text: &str) {
+        self.launch.events.mesh(text);
+    }
+
+    /// Where what happens is told, and its folder.
+    pub(crate) fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
+    /// The plan of a configuration, with the gateways where they listen in this run.
+    ///
+    /// # Errors
+    /// When a name is too long for its instances to have one.
+    pub(crate) fn plan(&self, config: &Config) -> Result<Vec<Vec<Planned>>, Error> {
+        let mut waves = plan::waves(config)?;
+        move_gateways(&mut waves, &self.launch.listen);
+        Ok(waves)
+    }
+
+    /// What was added, by waves.
+    pub(crate) fn planned(&self) -> Vec<Vec<Planned>> {
+        let planned = |wave: &Vec<Arc<Instance>>| wave.iter().map(|instance| instance.planned.clone()).collect();
+        self.lock().iter().map(planned).collect()
+    }
+
+    /// Puts the instances in the order of another plan, by which they are ended; what is not in it is ended first.
+    pub(crate) fn arrange(&self, plan: &[Vec<Planned>]) {
+        let place = |instance: &Arc<Instance>| {
+            let name = &instance.planned.instance;
+            let planned = |wave: &Vec<Planned>| wave.iter().any(|planned| planned.instance == *name);
+            plan.iter().position(planned).unwrap_or(plan.len())
+        };
+        let mut waves = self.lock();
+        let mut fresh = vec![Vec::new(); plan.len() + 1];
+        waves.drain(..).flatten().for_each(|instance| fresh[place(&instance)].push(instance));
+        *waves = fresh;
     }
 
     /// Starts the waves one after the other, each when the one before carries traffic.
@@ -212,11 +271,12 @@ impl Mesh {
         }
     }
 
-    fn find(&self, instance: &str) -> Option<Arc<Instance>> {
+    pub(crate) fn find(&self, instance: &str) -> Option<Arc<Instance>> {
         self.instances().into_iter().find(|found| found.planned.instance.as_str() == instance)
     }
 
-    fn instances(&self) -> Vec<Arc<Instance>> {
+    /// All instances, in the order in which they were started.
+    pub(crate) fn instances(&self) -> Vec<Arc<Instance>> {
         self.lock().iter().flatten().cloned().collect()
     }
 

@@ -8,7 +8,10 @@ use model::name::Name;
 
 use super::event::{Event, State};
 use super::instance::Report;
-use crate::terminal::{self, BAD, FAINT, GOOD, PENDING};
+use crate::terminal::{self, BAD, FAINT, GOOD, PENDING, STRONG};
+
+/// What stands before a line about the mesh as a whole.
+const MESH: &str = "mesh";
 
 /// Writes events as lines, each with the name of its instance before it.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,10 @@ impl Prefixes {
         match event {
             Event::Line { instance, text } => Some(self.line(instance, text)),
             Event::State { instance, state } => Some(self.line(instance, &state_line(state)?)),
+            Event::Mesh { text } => {
+                let line = |text| format!("{:<width$} {STRONG}│{STRONG:#} {text}", MESH, width = self.width);
+                Some(text.lines().map(line).collect::<Vec<_>>().join("\n"))
+            }
             Event::Dropped { events } => {
                 let text = format!("{events} lines are missing here: nobody read them in time");
                 Some(format!("{:<width$} │ {}", "", terminal::paint(PENDING, &text), width = self.width))

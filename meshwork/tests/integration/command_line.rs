@@ -80,8 +80,8 @@ fn a_token_is_for_one_instance() {
 
 #[test]
 fn every_command_has_help_and_every_shell_completions() {
-    for command in ["demo", "up", "check", "schema", "status", "control-plane", "broker", "gateway", "sidecar", "token"]
-    {
+    let commands = ["demo", "up", "check", "schema", "status", "apply", "diff", "history", "rollback"];
+    for command in commands.into_iter().chain(["control-plane", "broker", "gateway", "sidecar", "token"]) {
         let output = meshwork(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Usage: meshwork"), "{command}");
     }

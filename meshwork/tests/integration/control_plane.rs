@@ -12,7 +12,7 @@ use storage::disk::memory::MemoryDisk;
 /// Starts one with the mesh file `text`.
 pub async fn start(text: &str, disk: Arc<MemoryDisk>, secret: &token::Secret, drain: &Drain) -> ControlPlane {
     let options = control::Options {
-        config: model::config::check("mesh.yaml", text).unwrap().config,
+        file: Some(model::config::check("mesh.yaml", text).unwrap().config),
         disk,
         dir: PathBuf::from("/control"),
         listen: ([127, 0, 0, 1], 0).into(),

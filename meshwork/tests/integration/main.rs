@@ -6,6 +6,7 @@
 )]
 
 mod application;
+mod change;
 mod command_line;
 mod control_plane;
 mod demo;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -55,6 +55,7 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// A `meshwork up` that tells its events; it is killed with the test.
 pub struct Up {
+    file: PathBuf,
     child: Child,
     events: mpsc::Receiver<Value>,
     stderr: Option<std::thread::JoinHandle<String>>,
@@ -88,7 +89,7 @@ impl Up {
             stderr.read_to_string(&mut text).unwrap();
             text
         });
-        Self { child, events, stderr: Some(stderr) }
+        Self { file, child, events, stderr: Some(stderr) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -105,6 +106,25 @@ impl Up {
                 return;
             }
         }
+    }
+
+    /// Waits until something about the mesh as a whole is said that holds `part`, and gives all of it.
+    pub fn wait_for_text(&self, part: &str) -> String {
+        let end = Instant::now() + BOUND;
+        let mut said = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).unwrap_or_else(|_| panic!("{part:?} never was said: {said:?}"));
+            match event["text"].as_str().filter(|_| event["event"] == "mesh") {
+                Some(text) if text.contains(part) => return text.to_owned(),
+                other => said.extend(other.map(str::to_owned)),
+            }
+        }
+    }
+
+    /// Writes another text into the mesh file.
+    pub fn edit(&self, text: &str) {
+        std::fs::write(&self.file, text).unwrap();
     }
 
     /// Sends a signal by name, such as `INT`.

@@ -169,6 +169,7 @@ fn a_hang_up_ends_nothing() {
     up.wait_for("gateway-public", "ready");
     let address = gateway(folder.path());
     up.signal("HUP");
+    up.wait_for_text("the mesh file was read: nothing differs from revision 1");
     signal(pid(folder.path(), "front-0"), "HUP");
     signal(pid(folder.path(), "back-0"), "KILL");
     up.wait_for("back-0", "ready");
@@ -176,7 +177,7 @@ fn a_hang_up_ends_nothing() {
     assert_eq!(instance(folder.path(), "front-0")["starts"], 1);
     up.signal("TERM");
     let (status, stderr) = up.end();
-    assert!(status.success() && stderr.contains("SIGHUP was heard"), "{status}: {stderr}");
+    assert!(status.success(), "{status}: {stderr}");
 }
 
 #[test]

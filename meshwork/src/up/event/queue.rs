@@ -90,9 +90,18 @@ impl Events {
 
     /// Passes on that an instance is in another state, at once.
     pub fn state(&self, instance: &Name, state: State) {
+        self.put(Event::State { instance: instance.clone(), state });
+    }
+
+    /// Passes on what happened to the mesh as a whole, at once.
+    pub fn mesh(&self, text: impl Into<String>) {
+        self.put(Event::Mesh { text: text.into() });
+    }
+
+    fn put(&self, event: Event) {
         let shared = &*self.0.0;
         let mut queue = shared.lock();
-        if queue.put(Event::State { instance: instance.clone(), state }, LINES_MAX + STATES_MAX).is_some() {
+        if queue.put(event, LINES_MAX + STATES_MAX).is_some() {
             queue.drop_one();
         }
         drop(queue);
