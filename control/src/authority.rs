@@ -121,7 +121,7 @@ impl Authority {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let authority = Self::create(mesh, runtime::clock::wall_s())?;
-                disk::replace_private(disk, &path, authority.to_pem().as_bytes())?;
+                disk::replace(disk, &path, authority.to_pem().as_bytes())?;
                 Ok(authority)
             }
             Err(error) => Err(error.into()),

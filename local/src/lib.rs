@@ -100,7 +100,7 @@ impl Local {
     pub fn keep_credentials(&self, credentials: &Credentials) -> Result<(), Error> {
         let parts = [&*credentials.key_pem, &credentials.chain_pem, &credentials.roots_pem];
         let path = self.dir.join(CREDENTIALS_FILE);
-        disk::replace_private(&*self.disk, &path, parts.join(PART).as_bytes())
+        disk::replace(&*self.disk, &path, parts.join(PART).as_bytes())
             .map_err(|source| Error::Disk { path, source })
     }
 

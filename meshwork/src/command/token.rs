@@ -60,7 +60,7 @@ pub(crate) fn secret(path: &Path) -> anyhow::Result<Secret> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = Secret::generate()?;
-            disk::replace_private(&RealDisk, path, secret.to_text().as_bytes())
+            disk::replace(&RealDisk, path, secret.to_text().as_bytes())
                 .with_context(|| format!("cannot write a token secret to {}", path.display()))?;
             Ok(secret)
         }
