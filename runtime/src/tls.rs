@@ -93,7 +93,8 @@ fn holds(peer: &Peer) -> io::Result<()> {
     match peer.ended_for_s(clock::wall_s()) {
         0 => Ok(()),
         ago_s => {
-            let why = format!("the certificate of {} expired {} ago", peer.id, write_duration(Duration::from_secs(ago_s)));
+            let why =
+                format!("the certificate of {} expired {} ago", peer.id, write_duration(Duration::from_secs(ago_s)));
             Err(io::Error::new(io::ErrorKind::InvalidData, why))
         }
     }

@@ -180,10 +180,8 @@ async fn a_certificate_that_has_ended_is_heard_by_the_control_plane_alone_and_on
     let plane = shop.identity("spiffe://shop/control-plane").current();
     // It ended a minute ago.
     let ended = Identity::new(shop.credentials(ORDERS, None)).unwrap().current();
-    let foreign = Identity::new(Credentials {
-        roots_pem: shop.root_pem.clone(),
-        ..Authority::new().credentials(ORDERS, None)
-    });
+    let foreign =
+        Identity::new(Credentials { roots_pem: shop.root_pem.clone(), ..Authority::new().credentials(ORDERS, None) });
     for (who, grace_s, heard) in [(&ended, 61, true), (&ended, 50, false), (&foreign.unwrap().current(), 61, false)] {
         let grace = Duration::from_secs(grace_s);
         let (client, server) =
@@ -226,9 +224,12 @@ async fn a_session_is_not_resumed_beyond_the_end_of_either_certificate() {
 async fn a_certificate_names_one_instance_or_none() {
     let shop = Authority::new();
     let payments = shop.identity(PAYMENTS).current();
-    for (hosts, instance) in
-        [(&["orders-0"][..], Some("orders-0")), (&[], None), (&["orders-0", "orders-1"], None), (&["orders.example"], None)]
-    {
+    for (hosts, instance) in [
+        (&["orders-0"][..], Some("orders-0")),
+        (&[], None),
+        (&["orders-0", "orders-1"], None),
+        (&["orders.example"], None),
+    ] {
         let credentials = shop.credentials_naming(ORDERS, hosts, Some(Duration::from_hours(1)));
         let orders = Identity::new(credentials).unwrap().current();
         assert_eq!(orders.instance.as_ref().map(Name::as_str), instance, "{hosts:?}");
