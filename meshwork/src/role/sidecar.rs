@@ -89,6 +89,7 @@ async fn start_plane(options: &Options, member: &Member, ground: &Ground, drain:
         metrics: Metrics::default(),
         access_log: access_log(options.member.access_log),
         outbound: Some(options.outbound),
+        status: None,
         inbound: Some(proxy::Inbound { listen: options.inbound, target: Target::Application(application) }),
         gateway: None,
         drain: drain.clone(),

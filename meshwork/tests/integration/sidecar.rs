@@ -145,6 +145,7 @@ impl Mesh {
             metrics: Metrics::default(),
             access_log: AccessLog::Off,
             outbound: Some(([127, 0, 0, 1], 0).into()),
+            status: None,
             inbound: None,
             gateway: None,
             drain: self.drain.clone(),

@@ -15,5 +15,6 @@ mod heads;
 mod hostile;
 mod refusals;
 mod retries;
+mod status;
 mod tunnels;
 mod upstream_http2;
