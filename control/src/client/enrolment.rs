@@ -104,9 +104,10 @@ pub(super) async fn enrol_instead(claim: &Claim, renewal: Error) -> Result<Crede
 /// One attempt by token.
 async fn enrol_once(claim: &Claim) -> Result<Credentials, Error> {
     let Claim { control, roots_pem, id, instance, token } = claim;
-    let token = token.read()?;
     let channel = connect::connect(control, identity::enrolment(&id.mesh, roots_pem)?).await?;
     let Request { key_pem, csr_pem } = Request::new(id)?;
+    // Only now, since it may end while the control plane cannot be reached.
+    let token = token.read()?;
     let mut request = tonic::Request::new(EnrolRequest { token, csr_pem });
     request.set_timeout(SIGN_TIMEOUT);
     let signed = AuthorityClient::new(channel).enrol(request).await.map_err(|status| Error::of(control, &status))?;

@@ -25,8 +25,9 @@ The control plane must have the same secret: `meshwork control-plane --token-sec
 
 /// Make a token for a role that is started by hand
 ///
-/// It holds for one subject, until it expires: whoever has it can take that identity until then. The instance is for the control
-/// plane's log.
+/// It holds for one instance of one subject, until it expires: whoever has it can take that identity until then. A role reads its
+/// token's file again whenever it needs a token; so a file that is replaced before the token in it expires lets the role come back
+/// after an absence of any length.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {

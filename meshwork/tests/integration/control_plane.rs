@@ -19,6 +19,7 @@ pub async fn start(text: &str, disk: Arc<MemoryDisk>, secret: &token::Secret, dr
         admin: None,
         token_secret: secret.clone(),
         certificate_life: Duration::from_secs(3_600),
+        renewal_grace: Duration::from_secs(24 * 3_600),
         metrics: Metrics::default(),
         drain: drain.clone(),
     };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use control::client::Health;
+use control::client::{Health, TokenSource};
 use control::{ControlPlane, token};
 use local::Local;
 use meshwork::role::member::{self, Member};
@@ -68,7 +68,7 @@ impl Machine {
             advertise: None,
             control,
             roots_pem: plane.roots_pem().to_owned(),
-            token: token::mint(&self.secret, &subject, &instance, runtime::clock::wall_s() + 60),
+            token: TokenSource::fixed(token::mint(&self.secret, &subject, &instance, runtime::clock::wall_s() + 60)),
             data: PathBuf::from("/gateway"),
             ready_file: None,
             access_log: false,
