@@ -66,6 +66,8 @@ pub(crate) fn accept(
                 Ok((stream, from)) => {
                     let place = Unproven::enter(&unproven);
                     tokio::spawn(shake_hands(stream, from, settings.load_full(), bounds, place, ready.clone()));
+                    // One that was ended for this one closes its socket in a turn of its own.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");

@@ -34,6 +34,7 @@ pub struct Options {
 /// # Errors
 /// When it cannot become a member, cannot listen, or finds its log damaged.
 pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
+    options.member.reached_at(options.inbound)?;
     let (ending, drain) = drain::channel();
     let member = Member::join(options.member.clone(), &ground, &drain, &stop).await?;
     let metrics = Metrics::default();

@@ -79,6 +79,19 @@ const LIVE_FIRST: Duration = Duration::from_secs(2);
 const LIFE_LEFT_MIN: Duration = Duration::from_secs(30);
 
 impl Options {
+    /// Whether others can reach an instance that listens at `inbound`.
+    ///
+    /// # Errors
+    /// When it listens on all addresses and nobody says at which it is reached.
+    pub fn reached_at(&self, inbound: SocketAddr) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.advertise.is_some() || !inbound.ip().to_canonical().is_unspecified(),
+            "{inbound} stands for all addresses of this machine; `--advertise` must say at which of them the mesh reaches {}",
+            self.instance
+        );
+        Ok(())
+    }
+
     fn claim(&self) -> Claim {
         Claim {
             control: self.control.clone(),
