@@ -17,8 +17,8 @@ const SECRET_BYTES_MAX: u64 = 1 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
-  meshwork token --secret token.secret --subject service/orders --instance orders-0 > orders-0.token
-  meshwork token --secret token.secret --subject broker --instance broker --life 5m > broker.token
+  meshwork token --secret token.secret --subject service/orders --instance orders-0 --out orders-0.token
+  meshwork token --secret token.secret --subject broker --instance broker --life 5m | ssh broker-host 'umask 077; cat > broker.token'
 
 The control plane must have the same secret: `meshwork control-plane --token-secret token.secret …`.
 `meshwork up` makes the tokens of the roles that it starts.";
@@ -43,12 +43,21 @@ pub(super) struct Arguments {
     /// How long it holds
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = model::unit::duration)]
     life: Duration,
+    /// Write it to this file, in the place of what is there, readable by its owner alone; without it, to standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let secret = secret(&arguments.secret)?;
     let expires_s = runtime::clock::wall_s().saturating_add(arguments.life.as_secs());
-    println!("{}", token::mint(&secret, &arguments.subject, &arguments.instance, expires_s));
+    let token = token::mint(&secret, &arguments.subject, &arguments.instance, expires_s);
+    match &arguments.out {
+        // Whole or not at all: a role may read it at any moment.
+        Some(path) => disk::replace(&RealDisk, path, token.as_bytes())
+            .with_context(|| format!("cannot write the token to {}", path.display()))?,
+        None => println!("{token}"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

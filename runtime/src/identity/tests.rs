@@ -221,6 +221,32 @@ async fn a_session_is_not_resumed_beyond_the_end_of_either_certificate() {
 }
 
 #[tokio::test]
+async fn a_session_with_a_server_outside_of_the_mesh_is_not_resumed() {
+    let shop = Authority::new();
+    let tax = shop.credentials_naming("spiffe://tax/service/tax", &["tax.example.com"], Some(Duration::from_hours(1)));
+    let server = Identity::new(tax).unwrap().current().server_with_applicants(Duration::ZERO).unwrap();
+    let client = tls::external(Some(shop.root_pem.as_bytes()), Alpn::Http1).unwrap();
+    for attempt in 0..3 {
+        let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = async {
+            let (mut stream, _) = tls::accept_ended(listener.accept().await?.0, server.clone()).await?;
+            stream.write_u8(7).await?;
+            stream.shutdown().await
+        };
+        let call = async {
+            let stream = net::connect(address).await?;
+            let mut stream = tls::connect_external(stream, client.clone(), "tax.example.com").await?;
+            stream.read_u8().await?;
+            io::Result::Ok(stream.get_ref().1.handshake_kind())
+        };
+        let (served, kind) = tokio::join!(serve, call);
+        served.unwrap();
+        assert_eq!(kind.unwrap(), Some(rustls::HandshakeKind::Full), "attempt {attempt}");
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_names_one_instance_or_none() {
     let shop = Authority::new();
     let payments = shop.identity(PAYMENTS).current();
