@@ -103,8 +103,13 @@ impl Beginning {
 }
 
 impl Publisher {
-    /// Puts in force what it begins with, which is on the disk when this returns.
-    pub(crate) fn start(revisions: Revisions, beginning: Beginning, counters: Counters) -> io::Result<Self> {
+    /// Puts in force what it begins with, which is on the disk when this returns. Snapshots are numbered above `version`.
+    pub(crate) fn start(
+        revisions: Revisions,
+        beginning: Beginning,
+        version: u64,
+        counters: Counters,
+    ) -> io::Result<Self> {
         let Beginning { number, config, fresh, restarted, differs } = beginning;
         let revision = Revision { number, config: Arc::new(config) };
         if let Some(note) = &fresh {
@@ -118,7 +123,7 @@ impl Publisher {
             );
         }
         counters.revision.set(i64::try_from(number).unwrap_or(i64::MAX));
-        Ok(Self { hub: Hub::new(revision, restarted), counters, revisions: Mutex::new(revisions) })
+        Ok(Self { hub: Hub::new(revision, restarted, version), counters, revisions: Mutex::new(revisions) })
     }
 
     /// The hub that the revisions are put into.

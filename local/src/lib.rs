@@ -110,8 +110,7 @@ impl Local {
     pub fn keep_credentials(&self, credentials: &Credentials) -> Result<(), Error> {
         let parts = [&*credentials.key_pem, &credentials.chain_pem, &credentials.roots_pem];
         let path = self.dir.join(CREDENTIALS_FILE);
-        kept::write_private(&*self.disk, &path, parts.join(PART).as_bytes())
-            .map_err(|source| Error::Disk { path, source })
+        kept::write(&*self.disk, &path, parts.join(PART).as_bytes()).map_err(|source| Error::Disk { path, source })
     }
 
     /// The identity that was kept; `None` where there has been none.

@@ -21,6 +21,7 @@ mod program;
 mod reconcile;
 pub mod show;
 mod supervisor;
+mod tokens;
 mod watch;
 
 pub(crate) use beginning::{Beginning, start};

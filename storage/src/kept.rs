@@ -39,20 +39,12 @@ pub enum Error {
     },
 }
 
-/// Writes a kept file, durably and whole or not at all.
+/// Writes a kept file, durably and whole or not at all; readable by its owner alone.
 ///
 /// # Errors
 /// As the disk says; the old content then stays.
 pub fn write(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
     disk::replace(disk, path, &with_line(content))
-}
-
-/// As [`write`], readable by its owner alone: for keys.
-///
-/// # Errors
-/// As [`write`].
-pub fn write_private(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    disk::replace_private(disk, path, &with_line(content))
 }
 
 /// The content of a kept file of at most `bytes_max` bytes; `None`: there is none.

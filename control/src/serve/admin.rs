@@ -1,14 +1,19 @@
 //! The operator's door: what is in force, who lives, who has converged; and a new mesh file, checked whole before it counts.
 //!
-//! It is plain HTTP without a login: it listens on loopback only, and whoever reaches that is on the machine.
+//! It is plain HTTP without a login: it listens on loopback only, and whoever reaches that is on the machine. A web page in a
+//! browser on this machine reaches it too, under a name of its own that leads to loopback ("DNS rebinding"); so it answers only
+//! where it is called by a name of this machine. What applications are given in their environment is often a password, and is
+//! never shown.
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use policy::host::Authority;
 use runtime::drain::Drain;
 use runtime::metrics::{self, Metrics};
 use runtime::net::{Listener, Stream};
@@ -49,7 +54,26 @@ fn router(admin: Admin) -> Router {
         .route("/v1/registry", get(registry))
         .route("/v1/sidecars", get(sidecars))
         .layer(DefaultBodyLimit::max(PUBLICATION_BYTES_MAX))
+        .layer(middleware::from_fn(called_as_this_machine))
         .with_state(admin)
+}
+
+/// Answers only where the caller means this machine (RFC 9110 §15.5.20).
+async fn called_as_this_machine(request: Request, next: Next) -> Response {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
+        (Some(authority), _, None) => Some(authority.as_str()),
+        (None, Some(host), None) => host.to_str().ok(),
+        _ => None,
+    };
+    if host.and_then(|host| Authority::parse(host).ok()).is_some_and(|host| host.is_loopback()) {
+        return next.run(request).await;
+    }
+    problem(
+        StatusCode::MISDIRECTED_REQUEST,
+        "Not under this name",
+        "the admin API answers as localhost or a loopback address, and under no other name",
+    )
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

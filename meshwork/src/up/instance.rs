@@ -78,12 +78,22 @@ impl Instance {
         Ok(Self { planned, launch: launch.clone(), standing, orders, lines, supervisor: Mutex::new(Some(supervisor)) })
     }
 
-    /// Starts it, once.
+    /// Starts it, once. For as long as it is supervised, the token in its file holds.
     pub(crate) fn launch(&self) {
         let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(supervisor) = supervisor {
-            tokio::spawn(supervisor.run());
-        }
+        let (Some(supervisor), tokens) = (supervisor, self.launch.tokens(&self.planned)) else { return };
+        tokio::spawn(async move {
+            let fresh = async {
+                match tokens {
+                    Some(tokens) => tokens.keep_fresh().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = supervisor.run() => {}
+                never = fresh => match never {},
+            }
+        });
     }
 
     /// Resolves when it carries traffic; at once where that depends on what someone else starts.

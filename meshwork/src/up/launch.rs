@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use control::token::{self, Secret};
+use control::token::Secret;
 use model::name::Name;
-use runtime::clock;
 use tokio::sync::Notify;
 
 use super::event::Events;
@@ -19,9 +18,7 @@ use super::ports::{self, Ports};
 use super::process::Invocation;
 use super::program::{self, NotFound};
 use super::supervisor::Bounds;
-
-/// How long a token holds: a role that starts shows it at once.
-const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(600);
+use super::tokens::{TOKEN_LIFE, Tokens};
 
 /// Shared by all instances of a mesh.
 pub(crate) struct Launch {
@@ -56,9 +53,8 @@ impl Launch {
         if let Err(error) = self.ports.write() {
             tracing::warn!(%error, "the ports could not be written down; the next run may pick others");
         }
-        if planned.part != Part::ControlPlane {
-            let expires_s = clock::wall_s() + TOKEN_LIFE.as_secs();
-            self.folder.write_token(instance, &token::mint(&self.secret, &planned.subject(), instance, expires_s))?;
+        if let Some(tokens) = self.tokens(planned) {
+            tokens.write()?;
         }
         let control_plane = Name::new(CONTROL_PLANE)?;
         let particular = Particular {
@@ -71,6 +67,13 @@ impl Launch {
             application: program.cloned(),
         };
         Ok(invocation::invocation(&self.common, &self.folder, planned, &particular))
+    }
+
+    /// Who makes the tokens of an instance; the control plane needs none.
+    pub(crate) fn tokens(&self, planned: &Planned) -> Option<Tokens> {
+        let (secret, folder) = (self.secret.clone(), self.folder.clone());
+        let (subject, instance) = (planned.subject(), planned.instance.clone());
+        (planned.part != Part::ControlPlane).then(|| Tokens { secret, folder, subject, instance, life: TOKEN_LIFE })
     }
 
     /// Where a gateway listens; `None`: where the mesh file says, also after that has changed.

@@ -63,6 +63,8 @@ pub(crate) enum Direction {
     Inbound,
     /// From outside of the mesh.
     Gateway,
+    /// From an operator to this data plane itself. Nothing goes on from here.
+    Status,
 }
 
 impl Direction {
@@ -72,6 +74,7 @@ impl Direction {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
             Self::Gateway => "gateway",
+            Self::Status => "status",
         }
     }
 }
@@ -173,8 +176,9 @@ async fn serve_mesh(mut arrival: Arrival, stream: Stream, from: SocketAddr, cont
         Ok(Err(error)) => return tracing::info!(%from, %error, "a caller did not get through the TLS handshake"),
         Err(_) => return tracing::info!(%from, "a caller did not finish the TLS handshake in time"),
     };
-    arrival.peer_header = peer.as_ref().and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
-    arrival.peer = peer;
+    let id = peer.map(|peer| peer.id);
+    arrival.peer_header = id.as_ref().and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
+    arrival.peer = id;
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,
@@ -241,11 +245,11 @@ where
     let Some(control) = arrival.control.clone() else { return };
     let (resets_pending_max, resets_by_error_max) = match arrival.direction {
         Direction::Inbound => (MESH_RESETS_PENDING_MAX, MESH_RESETS_BY_ERROR_MAX),
-        Direction::Outbound | Direction::Gateway => (RESETS_PENDING_MAX, RESETS_BY_ERROR_MAX),
+        Direction::Outbound | Direction::Gateway | Direction::Status => (RESETS_PENDING_MAX, RESETS_BY_ERROR_MAX),
     };
     let connection_window_bytes = match arrival.direction {
         Direction::Inbound | Direction::Outbound => MESH_CONNECTION_WINDOW_BYTES,
-        Direction::Gateway => CONNECTION_WINDOW_BYTES,
+        Direction::Gateway | Direction::Status => CONNECTION_WINDOW_BYTES,
     };
     // Boxed: hyper would move the whole of it, more than 3 KiB, from hand to hand until it stands in a task of its own.
     let service =

@@ -17,5 +17,6 @@ mod hostile;
 mod refusals;
 mod retries;
 mod shared;
+mod status;
 mod tunnels;
 mod upstream_http2;
