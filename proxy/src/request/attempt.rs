@@ -86,8 +86,9 @@ pub(super) async fn run(
     service.budget.deposit(started);
     let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
     let trace = outgoing::trace(&head.headers, || record.random());
-    let protocol = backend.protocol_for(record.is_grpc);
-    outgoing::address(head, protocol, backend.host.as_ref());
+    let protocol =
+        backend.protocol_for(record.is_grpc || (upgrade.is_none() && headers::wants_trailers(&head.headers)));
+    outgoing::address(head, protocol, &backend.service);
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
@@ -222,6 +223,7 @@ impl Call<'_> {
         let stamp = Stamp {
             span: self.trace.child(self.random()),
             remaining: self.deadline.remaining(now),
+            host: endpoint.host.as_ref(),
             before: self.number - 1,
             is_grpc: self.record.is_grpc,
         };

@@ -107,7 +107,10 @@ fn endpoints_of(
         let same = |e: &&Arc<Endpoint>| e.is(&name, subset.as_ref(), &dial, &part.breaker);
         match kept.iter().find(same) {
             Some(endpoint) => endpoint.clone(),
-            None => Arc::new(Endpoint::new(name, subset, dial, &part.breaker, plane.slots(), plane.now())),
+            None => {
+                let host = part.external.as_ref().and_then(|external| host_of(&name, external));
+                Arc::new(Endpoint::new(name, subset, dial, host, &part.breaker, plane.slots(), plane.now()))
+            }
         }
     };
     Ok(dials.into_iter().map(keep_or_make).collect())
@@ -182,7 +185,6 @@ fn route(
             in_mesh: part.external.is_none(),
             endpoints: endpoints[&backend.service].iter().filter(in_subset).cloned().collect(),
             proves_unprocessed: part.protocol == Protocol::Grpc || part.external.is_none(),
-            host: part.external.as_ref().and_then(host_of),
         });
     }
     let split = Split::of(&rule.backends);
@@ -200,8 +202,7 @@ fn route(
 }
 
 /// Outside of the mesh a server is addressed by its own name, not by the mesh's name for it.
-fn host_of(external: &External) -> Option<HeaderValue> {
-    let address = external.addresses.first()?;
+fn host_of(address: &str, external: &External) -> Option<HeaderValue> {
     let host = match &external.tls {
         Some(tls) => match address.rsplit_once(':') {
             Some((_, "443")) | None => tls.name.clone(),
@@ -230,7 +231,8 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
             let same = |e: &&Arc<Endpoint>| e.is(instance, None, &dial, &breaker);
             let endpoint = kept.and_then(|service| service.endpoints.iter().find(same).cloned());
             let make = || {
-                Arc::new(Endpoint::new(instance.to_owned(), None, dial.clone(), &breaker, plane.slots(), plane.now()))
+                let (name, dial) = (instance.to_owned(), dial.clone());
+                Arc::new(Endpoint::new(name, None, dial, None, &breaker, plane.slots(), plane.now()))
             };
             vec![endpoint.unwrap_or_else(make)]
         }
@@ -248,7 +250,6 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
         in_mesh: false,
         endpoints: endpoints.clone(),
         proves_unprocessed: inbound.protocol == Protocol::Grpc,
-        host: None,
     };
     let meters = plane.meters.route(Direction::Inbound, name.as_str(), &rule.name, Arc::default());
     let route = Route {

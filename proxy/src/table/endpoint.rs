@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use hyper::client::conn::http1;
 use model::config;
 use model::name::Name;
@@ -20,6 +21,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     pub(crate) subset: Option<Name>,
     pub(crate) dial: Dial,
+    /// What `Host` becomes; `None`: it stays. It follows from where it is dialled.
+    pub(crate) host: Option<HeaderValue>,
     pub(crate) breaker: Breaker,
     /// One for each lane, and one for calls from inside of this process.
     slots: Box<[Slot]>,
@@ -41,12 +44,13 @@ impl Endpoint {
         name: String,
         subset: Option<Name>,
         dial: Dial,
+        host: Option<HeaderValue>,
         breaker: &config::Breaker,
         slots: usize,
         now: Tick,
     ) -> Self {
         let slots = (0..slots).map(|_| Slot { load: Load::new(now), pool: Pool::default() }).collect();
-        Self { name, subset, dial, breaker: Breaker::new(breaker), slots }
+        Self { name, subset, dial, host, breaker: Breaker::new(breaker), slots }
     }
 
     /// Whether this is the endpoint that is described, so that it may be kept.

@@ -18,11 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::http2;
 use crate::body::Sent;
+use crate::request::{OWN_BYTES_MAX, OWN_FIELDS_MAX};
 
 /// Longest wait for a connection, its TLS handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its headers to 100.
+/// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its fields to 100.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
+/// The same where a sidecar has put its own on top of what its application answered.
+const ANSWER_FIELDS_MAX: usize = 100 + OWN_FIELDS_MAX;
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone)]
@@ -103,16 +106,16 @@ async fn connect(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -
         Protocol::Grpc => Alpn::Http2,
     };
     match &dial.security {
-        Security::Plain => start(stream, protocol).await,
+        Security::Plain => start(stream, protocol, false).await,
         Security::Mesh(subject) => {
             let identity = identity.ok_or(Unreachable::NoIdentity)?.current();
             let config = identity.client(subject, alpn).map_err(|error| Unreachable::Tls(error.to_string()))?;
             let stream = tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))?;
-            start(stream, protocol).await
+            start(stream, protocol, true).await
         }
         Security::External { name, config, .. } => {
             let stream = tls::connect_external(stream, config.clone(), name).await;
-            start(stream.map_err(|error| Unreachable::Tls(error.to_string()))?, protocol).await
+            start(stream.map_err(|error| Unreachable::Tls(error.to_string()))?, protocol, false).await
         }
     }
 }
@@ -143,7 +146,7 @@ fn unreachable(error: io::Error) -> Unreachable {
     }
 }
 
-async fn start<S>(stream: S, protocol: Protocol) -> Result<Fresh, Unreachable>
+async fn start<S>(stream: S, protocol: Protocol, in_mesh: bool) -> Result<Fresh, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -151,6 +154,12 @@ where
         Protocol::Http => {
             let mut builder = http1::Builder::new();
             builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).writev(false);
+            if in_mesh {
+                builder.max_buf_size(ANSWER_HEAD_BYTES_MAX + OWN_BYTES_MAX).max_headers(ANSWER_FIELDS_MAX);
+            } else {
+                // RFC 9112 §5.1: a proxy takes it off, and does not refuse the answer for it.
+                builder.allow_spaces_after_header_name_in_responses(true);
+            }
             let started = builder.handshake(TokioIo::new(stream)).await;
             let (sender, driver) = started.map_err(|error| Unreachable::Start(error.into()))?;
             tokio::spawn(async move {

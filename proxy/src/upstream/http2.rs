@@ -28,8 +28,8 @@ use crate::body::Sent;
 pub(crate) use reception::Reception;
 use sending::Sending;
 
-/// Longest head of an answer.
-const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// Longest head of an answer: 64 KiB, and what a sidecar has put on.
+const HEAD_BYTES_MAX: u32 = 72 << 10;
 /// Flow-control window of one stream.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Flow-control window of one connection.

@@ -6,14 +6,19 @@
 mod kit;
 
 mod answers;
+mod bounds;
 mod calls;
+mod cuts;
 mod doors;
 mod drain;
+mod expect;
 mod gateway;
 mod grpc;
 mod heads;
 mod hostile;
+mod intermediary;
 mod refusals;
 mod retries;
+mod trailers;
 mod tunnels;
 mod upstream_http2;
