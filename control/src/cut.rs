@@ -4,6 +4,7 @@
 //! of all services are given to everyone, so that a refusal can say "did you mean".
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use model::config::{self, BROKER, Breaker, Config, Inbound, Place, Protocol, Route, Service, Timeouts};
 use model::identity::Subject;
@@ -59,7 +60,7 @@ pub fn cut(config: &Config, revision: u64, registry: &Registry, subject: &Subjec
 /// How long a delivery may take is its `ack_timeout`, which the broker holds; a bound for callers would cut it off before.
 fn unbound(services: &mut BTreeMap<Name, ServicePart>) {
     for route in services.values_mut().flat_map(|part| &mut part.routes) {
-        route.timeouts = Timeouts { request: None, attempt: None };
+        route.timeouts = Timeouts { request: None, attempt: None, ..route.timeouts };
     }
 }
 
@@ -104,7 +105,16 @@ fn routes_of(config: &Config, name: &Name) -> Vec<Route> {
 }
 
 fn inbound_of(config: &Config, name: &Name, service: &Service) -> InboundPart {
-    InboundPart { protocol: service.protocol, callers: config.callers_of(name), limits: service.inbound.clone() }
+    let (protocol, limits) = (service.protocol, service.inbound.clone());
+    InboundPart { protocol, callers: config.callers_of(name), limits, idle: idle_of(config, name) }
+}
+
+/// The longest idle bound of all routes that lead to a service, those included that nobody has written.
+fn idle_of(config: &Config, name: &Name) -> Option<Duration> {
+    let leads_here = |route: &&Route| route.backends.iter().any(|backend| backend.service == *name);
+    let routes = config.routes.values().flatten().filter(leads_here).map(|route| route.timeouts.idle);
+    // No bound is longer than any.
+    routes.chain([Timeouts::default().idle]).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// The broker, for who sends to it or is served from it.
@@ -134,6 +144,7 @@ fn inbound_of_broker(config: &Config) -> InboundPart {
         protocol: Protocol::Http,
         callers: users.map(|(name, _)| Subject::Service(name.clone())).collect(),
         limits: Inbound { concurrent_max: BROKER_CONCURRENT_MAX, body_bytes_max },
+        idle: Timeouts::default().idle,
     }
 }
 

@@ -9,4 +9,4 @@ mod sent;
 
 pub(crate) use answered::Answered;
 pub(crate) use replay::Replay;
-pub(crate) use sent::{Broken, Sent, Source};
+pub(crate) use sent::{Sent, Source};

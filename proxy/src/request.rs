@@ -103,11 +103,12 @@ async fn pass(
         Matched::Service(service, route) => (service, route),
     };
     record.meters = Some(service.routes[route].meters.clone());
+    record.progress.bound(service.routes[route].timeouts.idle);
     if let Some(line) = &mut record.log {
         (line.service, line.route) = (Some(service.name.to_string()), Some(service.rules[route].name.clone()));
     }
     if let (Direction::Inbound, Some(handler)) = (arrival.direction, arrival.plane.handler()) {
-        return Ok(application::call(handler, &arrival, head, body.take()).await);
+        return application::call(handler, record, head, body.take()).await;
     }
     attempt::run(record, &service, &service.routes[route], head, body.take(), upgrade).await
 }

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use runtime::http::BoxError;
 use tokio::time::Sleep;
 
+use crate::progress::Side;
 use crate::record::{End, Record};
 use crate::refusal;
 use crate::upstream::Received;
@@ -80,6 +81,13 @@ impl Answered {
         frame
     }
 
+    /// What is told to the HTTP library, which then breaks the answer off: a stream is reset, a connection closed.
+    fn idle(&mut self, side: Side) -> BoxError {
+        self.kind = Kind::Empty;
+        self.close(End::Idle(side));
+        "nothing of the answer's body has moved for too long".into()
+    }
+
     fn close(&mut self, end: End) {
         if let Some(record) = self.record.take() {
             record.close(end);
@@ -128,6 +136,9 @@ impl Body for Answered {
         {
             return Poll::Ready(Some(Ok(this.cut_off())));
         }
+        if let Some(record) = &this.record {
+            record.progress.answer_is_asked_for();
+        }
         let polled = this.kind.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -140,7 +151,13 @@ impl Body for Answered {
             }
             Poll::Ready(Some(Err(_))) => this.close(End::Broken),
             Poll::Ready(None) => this.close(End::Whole),
-            Poll::Pending => {}
+            Poll::Pending => {
+                if let Some(record) = &this.record
+                    && let Poll::Ready(side) = record.progress.answer_lacks(cx)
+                {
+                    return Poll::Ready(Some(Err(this.idle(side))));
+                }
+            }
         }
         polled
     }

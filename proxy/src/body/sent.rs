@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use hyper::body::Incoming;
 use runtime::http::BoxError;
 
 use super::Replay;
+use crate::progress::Progress;
 use crate::request::clean_trailers;
 
 /// A request's body.
@@ -27,34 +27,13 @@ pub(crate) enum Sent {
 pub(crate) struct Source {
     kind: Kind,
     left: u64,
-    broken: Option<Broken>,
+    /// Who is told how the body gets on, and how it broke.
+    progress: Option<Arc<Progress>>,
 }
 
 enum Kind {
     Incoming(Incoming),
     Boxed(runtime::http::Body),
-}
-
-/// Tells the one who waits for the answer why the body ended early; the HTTP library keeps such errors to itself on HTTP/2.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Broken(Arc<BrokenFlags>);
-
-#[derive(Debug, Default)]
-struct BrokenFlags {
-    long: AtomicBool,
-    downstream: AtomicBool,
-}
-
-impl Broken {
-    /// The body was longer than its bound.
-    pub(crate) fn is_long(&self) -> bool {
-        self.0.long.load(Ordering::Relaxed)
-    }
-
-    /// The client broke its own body off.
-    pub(crate) fn is_downstream(&self) -> bool {
-        self.0.downstream.load(Ordering::Relaxed)
-    }
 }
 
 /// Why a request's body cannot be read on.
@@ -64,6 +43,8 @@ pub(crate) enum Error {
     Long,
     #[error("the client broke off its body: {0}")]
     Downstream(BoxError),
+    #[error("nothing of the body has moved for too long")]
+    Idle,
     #[error("another attempt has taken the body over")]
     Superseded,
 }
@@ -71,14 +52,14 @@ pub(crate) enum Error {
 /// A body from the network, without a bound yet.
 impl From<Incoming> for Source {
     fn from(body: Incoming) -> Self {
-        Self { kind: Kind::Incoming(body), left: u64::MAX, broken: None }
+        Self { kind: Kind::Incoming(body), left: u64::MAX, progress: None }
     }
 }
 
 /// A body from inside of this process, without a bound yet.
 impl From<runtime::http::Body> for Source {
     fn from(body: runtime::http::Body) -> Self {
-        Self { kind: Kind::Boxed(body), left: u64::MAX, broken: None }
+        Self { kind: Kind::Boxed(body), left: u64::MAX, progress: None }
     }
 }
 
@@ -92,15 +73,13 @@ impl Source {
         self.left
     }
 
-    /// Lets the caller know later whether and how the body broke.
-    pub(crate) fn watch(&mut self) -> Broken {
-        self.broken.get_or_insert_default().clone()
+    /// Has `progress` told how the body gets on.
+    pub(crate) fn report_to(&mut self, progress: Arc<Progress>) {
+        self.progress = Some(progress);
     }
 
-    fn tell(&self, which: impl Fn(&BrokenFlags) -> &AtomicBool) {
-        if let Some(broken) = &self.broken {
-            which(&broken.0).store(true, Ordering::Relaxed);
-        }
+    pub(crate) fn progress(&self) -> Option<&Arc<Progress>> {
+        self.progress.as_ref()
     }
 }
 
@@ -110,10 +89,14 @@ impl Body for Source {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(progress) = &this.progress {
+            progress.asks();
+        }
         let polled = match &mut this.kind {
             Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
+        let ends = matches!(&polled, Poll::Ready(Some(Ok(_)))) && this.is_end_stream();
         match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -121,17 +104,24 @@ impl Body for Source {
                 }
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let Some(left) = this.left.checked_sub(length) else {
-                    this.tell(|flags| &flags.long);
+                    this.progress.iter().for_each(|progress| progress.body_is_too_long());
                     return Poll::Ready(Some(Err(Error::Long)));
                 };
                 this.left = left;
+                this.progress.iter().for_each(|progress| progress.gives(ends));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                this.tell(|flags| &flags.downstream);
+                this.progress.iter().for_each(|progress| progress.body_breaks_off());
                 Poll::Ready(Some(Err(Error::Downstream(error))))
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                this.progress.iter().for_each(|progress| progress.gives(true));
+                Poll::Ready(None)
+            }
+            Poll::Pending if this.progress.as_ref().is_some_and(|progress| progress.lacks(cx).is_err()) => {
+                Poll::Ready(Some(Err(Error::Idle)))
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -147,6 +137,17 @@ impl Body for Source {
         match &self.kind {
             Kind::Incoming(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Sent {
+    /// Who is told how it gets on.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        match self {
+            Self::Empty => None,
+            Self::Stream(source) => source.progress().cloned(),
+            Self::Replay(replay) => replay.progress(),
         }
     }
 }

@@ -3,7 +3,10 @@
 mod kept;
 mod verdict;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -12,7 +15,7 @@ use model::config::Protocol;
 use policy::balance::{self, Candidate, NoEndpoint};
 use policy::breaker::Permit;
 use policy::classify::Outcome;
-use policy::deadline::Deadline;
+use policy::deadline::{Clocks, Deadline, Waits};
 use policy::retry::{Happened, is_idempotent};
 use policy::time::Tick;
 use policy::traceparent::TraceParent;
@@ -21,6 +24,7 @@ use super::outgoing::{self, Stamp};
 use super::{headers, tunnel};
 use crate::body::{Answered, Source};
 use crate::plane::Plane;
+use crate::progress::{Progress, Side};
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
@@ -38,7 +42,8 @@ struct Call<'a> {
     backend: &'a Backend,
     /// What is spoken to its endpoints.
     protocol: Protocol,
-    deadline: Deadline,
+    clocks: Clocks,
+    progress: Arc<Progress>,
     /// What the client itself has set.
     asked: Option<Duration>,
     trace: TraceParent,
@@ -58,6 +63,14 @@ struct Failed {
     /// What the client is told if it was the last one.
     reason: Reason,
     why: String,
+}
+
+/// Why an attempt is given up.
+enum Over {
+    /// A clock has run out.
+    Time,
+    /// Nothing of the request's body has moved for too long.
+    Idle(Side),
 }
 
 /// An attempt that got one.
@@ -89,10 +102,17 @@ pub(super) async fn run(
     let protocol = backend.protocol_for(record.is_grpc);
     outgoing::address(head, protocol, backend.host.as_ref());
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
+    let progress = record.progress.clone();
     let mut call = Call {
-        deadline: Deadline::sooner(started, route.timeouts.request, asked),
+        clocks: Clocks {
+            started,
+            asked: Deadline::after(started, asked),
+            request: route.timeouts.request,
+            attempt: route.timeouts.attempt,
+        },
         asked,
-        kept: Kept::new(head, body, route, backend),
+        kept: Kept::new(head, body, &progress, route, backend),
+        progress,
         record,
         service,
         route,
@@ -132,17 +152,14 @@ impl Call<'_> {
     /// One attempt. The outer error ends the request, the inner one may be tried again.
     async fn attempt(&mut self) -> Result<Result<Answer, Failed>, Box<Refusal>> {
         let now = if self.number == 1 { self.record.started } else { self.now() };
-        if self.deadline.has_passed(now) {
+        if self.whole().has_passed(now) {
             return Err(self.refusal(Reason::Deadline));
         }
         let (endpoint, permit) = self.pick(now)?;
         let slot = self.record.arrival.lane;
         let in_progress = endpoint.load(slot).start(now);
-        let wait = self.deadline.for_attempt(now, self.route.timeouts.attempt);
-        let result = match wait {
-            None => Ok(self.exchange(&endpoint, now).await),
-            Some(wait) => tokio::time::timeout(wait, self.exchange(&endpoint, now)).await,
-        };
+        let (clocks, progress, plane) = (self.clocks, self.progress.clone(), self.record.arrival.plane.clone());
+        let result = in_time(&plane, clocks, &progress, now, self.exchange(&endpoint, now)).await;
         let done = self.now();
         let failed = match result {
             Ok(Ok((response, connection))) => {
@@ -151,26 +168,46 @@ impl Call<'_> {
                 return Ok(Ok(Answer { response, connection, endpoint, permit, took, at: done }));
             }
             Ok(Err(failed)) => failed,
-            Err(_) => self.timed_out(wait.unwrap_or_default()),
+            Err(Over::Time) => self.timed_out(now, done),
+            Err(Over::Idle(side)) => self.idle(side),
         };
         in_progress.end(failed.outcome, done);
         endpoint.settle(permit, failed.outcome, self.random(), done);
         self.note(&endpoint, failed.why.clone(), done.since(now));
-        if self.deadline.has_passed(done) && failed.happened == Happened::Timeout {
+        let late = matches!(failed.reason, Reason::BodyLate(_)) || self.whole().has_passed(done);
+        if late && failed.happened == Happened::Timeout {
             return Err(self.refusal(failed.reason));
         }
         Ok(Err(failed))
     }
 
-    fn timed_out(&self, wait: Duration) -> Failed {
-        // Callers in a hurry must not open the breaker for everybody.
-        let hasty = self.asked.is_some_and(|asked| asked < HASTY_BELOW);
+    /// When the request as a whole is over, as far as is known.
+    fn whole(&self) -> Deadline {
+        self.clocks.whole(self.progress.offered())
+    }
+
+    fn timed_out(&self, begun: Tick, done: Tick) -> Failed {
+        let waits = self.progress.waits();
+        let since = if let Waits::Answer(since) = waits { begun.max(since) } else { begun };
+        let after = self.clocks.expiry(begun, waits).at().unwrap_or(done).since(since);
+        // Callers in a hurry must not open the breaker for everybody; nor those who have not said all that they had to say.
+        let hasty = self.asked.is_some_and(|asked| asked < HASTY_BELOW) || self.progress.waits_for_client();
         Failed {
             happened: Happened::Timeout,
             outcome: if hasty { Outcome::Unknown } else { Outcome::LOCAL_FAULT },
-            reason: Reason::Timeout { service: self.backend.service.clone(), after: wait },
+            reason: Reason::Timeout { service: self.backend.service.clone(), after },
             why: "no answer in time".to_owned(),
         }
+    }
+
+    /// Nothing of the request's body has moved for too long.
+    fn idle(&self, side: Side) -> Failed {
+        let after = self.progress.idle_max();
+        let (outcome, reason, why) = match side {
+            Side::Client => (Outcome::Unknown, Reason::BodyLate(after), "the client sent nothing more"),
+            Side::Endpoint => (Outcome::LOCAL_FAULT, Reason::Unread(after), "it took nothing more of the request"),
+        };
+        Failed { happened: Happened::Timeout, outcome, reason, why: why.to_owned() }
     }
 
     /// Power of two choices among the endpoints that no earlier attempt went to; among all when there is no other.
@@ -221,7 +258,7 @@ impl Call<'_> {
         };
         let stamp = Stamp {
             span: self.trace.child(self.random()),
-            remaining: self.deadline.remaining(now),
+            remaining: self.clocks.asked.remaining(now),
             before: self.number - 1,
             is_grpc: self.record.is_grpc,
         };
@@ -263,9 +300,9 @@ impl Call<'_> {
     }
 
     fn broke(&self, unprocessed: bool, reused: bool, why: String) -> Failed {
-        let reason = match self.kept.broken() {
-            Some(broken) if broken.is_long() => Reason::BodyTooLong(self.kept.bytes_max()),
-            Some(broken) if broken.is_downstream() => Reason::ClientGone,
+        let reason = match &self.progress {
+            progress if progress.is_too_long() => Reason::BodyTooLong(self.kept.bytes_max()),
+            progress if progress.is_broken_off() => Reason::ClientGone,
             _ => Reason::Broken(self.backend.service.clone()),
         };
         let endpoint_s_fault = matches!(reason, Reason::Broken(_));
@@ -296,7 +333,8 @@ impl Call<'_> {
         if let Some(downstream) = downstream
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
-            tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection);
+            let around = self.record.release();
+            tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection, around);
             return response.map(|_| Answered::empty());
         }
         self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
@@ -319,6 +357,42 @@ impl Call<'_> {
             line.attempts = self.number;
         }
     }
+}
+
+/// Waits for an answer as long as an attempt that began at `begun` may take. One timer, which is moved only when it has run out:
+/// a body that is on its way holds the clocks, and none that begins later is over before the next look.
+async fn in_time<T>(
+    plane: &Plane,
+    clocks: Clocks,
+    progress: &Progress,
+    begun: Tick,
+    exchange: impl Future<Output = T>,
+) -> Result<T, Over> {
+    let first = clocks.expiry(begun, progress.waits()).at();
+    let (mut exchange, mut armed) = (pin!(exchange), first.is_some());
+    let mut timer = pin!(tokio::time::sleep(first.unwrap_or(begun).since(begun)));
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        if let Poll::Ready(side) = progress.poll_idle(cx) {
+            return Poll::Ready(Err(Over::Idle(side)));
+        }
+        while armed && timer.as_mut().poll(cx).is_ready() {
+            let (now, waits) = (plane.now(), progress.waits());
+            let expiry = clocks.expiry(begun, waits);
+            if expiry.has_passed(now) {
+                return Poll::Ready(Err(Over::Time));
+            }
+            let look = if waits == Waits::Body { Deadline::after(now, clocks.shortest()) } else { Deadline::NEVER };
+            match expiry.or(look).at() {
+                Some(next) => timer.as_mut().reset(tokio::time::Instant::now() + next.since(now)),
+                None => armed = false,
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn new_connection(

@@ -7,6 +7,7 @@ mod kit;
 
 mod answers;
 mod calls;
+mod clocks;
 mod doors;
 mod drain;
 mod gateway;
