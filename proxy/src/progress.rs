@@ -141,7 +141,9 @@ impl Progress {
     }
 
     fn moved(&self) {
-        self.ticks.store(0, Ordering::Relaxed);
+        if self.idle.load(Ordering::Relaxed) == 0 {
+            self.ticks.store(0, Ordering::Relaxed);
+        }
     }
 
     fn set_upload(&self, upload: Upload) {
@@ -276,21 +278,21 @@ impl Progress {
 
     /// Once a second; says whether the request is to be ended from outside.
     pub(crate) fn tick(&self) -> bool {
-        let is_grpc = self.is_grpc.load(Ordering::Relaxed);
-        let Some(side) = blamed(self.upload(), self.download(), is_grpc) else {
+        let ticks = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.idle().is_some() {
+            return ticks > CLOSE_TICKS_MAX;
+        }
+        let Some(side) = blamed(self.upload(), self.download(), self.is_grpc.load(Ordering::Relaxed)) else {
             self.moved();
             return false;
         };
-        let (ticks, ticks_max) =
-            (self.ticks.fetch_add(1, Ordering::Relaxed) + 1, self.ticks_max.load(Ordering::Relaxed));
-        if ticks <= ticks_max {
-            return false;
-        }
-        if self.idle().is_none() {
+        if ticks > self.ticks_max.load(Ordering::Relaxed) {
+            // From here on it does not matter any more what moves; the ticks are those of its end.
+            self.moved();
             self.idle.store(side as u8 + 1, Ordering::Release);
             self.answering.wake();
         }
-        ticks - ticks_max > CLOSE_TICKS_MAX
+        false
     }
 
     /// Ends the request from outside: its stream's task, and the one that sends its body.

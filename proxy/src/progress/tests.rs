@@ -51,7 +51,7 @@ fn what_moves_is_not_idle_and_what_does_not_is_ended_in_two_steps() {
     assert_eq!(progress.idle(), Some(Side::Client), "it was given something, and has asked for no more");
     // Whoever answers it may say so; a task that is not polled is ended from outside.
     let ended = (0..=CLOSE_TICKS_MAX).position(|_| progress.tick());
-    assert_eq!(ended, Some(CLOSE_TICKS_MAX as usize - 1));
+    assert_eq!(ended, Some(CLOSE_TICKS_MAX as usize));
     progress.end();
     assert_eq!(progress.poll_ended(&cx), Poll::Ready(()));
     assert_eq!(progress.lacks(&cx), Err(()));

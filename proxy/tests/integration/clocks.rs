@@ -268,7 +268,9 @@ async fn an_http2_client_whose_window_stays_shut_loses_that_stream_and_no_other(
     for protocol in [Protocol::Http, Protocol::Grpc] {
         let (orders, _files, _app, mut given_up) = narrow(protocol).await;
         let stream = runtime::net::connect(orders.outbound()).await.unwrap();
-        let (sender, connection) = h2::client::Builder::new().handshake::<_, Bytes>(stream).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(1 << 20);
+        let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
         let driver = tokio::spawn(connection);
         let mut sender = sender.ready().await.unwrap();
         let request = |path: &str| Request::get(format!("http://files{path}")).body(()).unwrap();
