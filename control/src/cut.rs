@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::config::{self, BROKER, Breaker, Config, Inbound, Place, Protocol, Route, Service, Timeouts};
+use model::config::{
+    self, BROKER, Breaker, Config, Inbound, LEASE_WAIT_MAX, Match, PathMatch, Place, Protocol, Route, Service, Source,
+    Timeouts,
+};
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::{BrokerPart, GatewayPart, InboundPart, ServicePart, Snapshot};
@@ -125,11 +128,34 @@ fn broker_for(service: &Service, registry: &Registry) -> Option<(Name, ServicePa
         callable: true,
         subject: Some(Subject::Broker),
         external: None,
-        routes: vec![Route::plain(&name)],
+        routes: broker_routes(service, &name),
         breaker: Breaker::default(),
         endpoints: registry.endpoints(&Subject::Broker),
     };
     Some((name, part))
+}
+
+/// A request for leases waits at the broker for messages, so it has the time for that beside the time of every other request. The
+/// paths are those of the broker's API.
+fn broker_routes(service: &Service, broker: &Name) -> Vec<Route> {
+    let all = Route::plain(broker);
+    let queues = service.consumes.iter().filter_map(|consumption| match &consumption.source {
+        Source::Queue(queue) => Some(format!("/v1/queues/{queue}/leases")),
+        Source::Topic(_) => None,
+    });
+    let paths: Vec<_> = queues.chain(["/meshwork.broker.v1.Queues/Lease".to_owned()]).collect();
+    if paths.len() == 1 {
+        return vec![all];
+    }
+    let matched = |path| Match { path: Some(PathMatch::Exact(path)), method: None, headers: BTreeMap::new() };
+    let request = all.timeouts.request.map(|bound| bound + LEASE_WAIT_MAX);
+    let leases = Route {
+        name: "leases".to_owned(),
+        matches: paths.into_iter().map(matched).collect(),
+        timeouts: Timeouts { request, ..all.timeouts },
+        ..all.clone()
+    };
+    vec![leases, all]
 }
 
 fn uses_broker(service: &Service) -> bool {

@@ -24,6 +24,8 @@ pub use schema::schema;
 
 /// The name under which applications reach the broker; no service may take it.
 pub const BROKER: &str = "broker";
+/// How long a request for leases may wait at the broker for a message, at most.
+pub const LEASE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The name under which an application reaches its own sidecar; no service may take it.
 pub const SIDECAR: &str = "sidecar";
 
