@@ -263,6 +263,14 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    fn socket(stream: &Inner) -> socket2::SockRef<'_> {
+        match stream {
+            Inner::Tcp(stream) => stream.into(),
+            #[cfg(feature = "sim")]
+            Inner::Sim(_) => panic!("a connection of the simulation"),
+        }
+    }
+
     #[tokio::test]
     async fn bytes_go_both_ways() {
         let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
@@ -274,12 +282,7 @@ mod tests {
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"ping");
         for Stream(inner) in [&client, &server] {
-            let stream = match inner {
-                Inner::Tcp(stream) => stream,
-                #[cfg(feature = "sim")]
-                Inner::Sim(_) => panic!("outside of the simulation"),
-            };
-            let socket = socket2::SockRef::from(stream);
+            let socket = socket(inner);
             let kept = (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap());
             assert_eq!(kept, (true, KEEPALIVE_TIME), "a peer that has vanished is noticed");
             let asked = (socket.tcp_keepalive_interval().unwrap(), socket.tcp_keepalive_retries().unwrap());

@@ -1,3 +1,5 @@
+//! Who is idle, and when: tables, and a clock that is moved by hand.
+
 use super::*;
 use std::task::Waker;
 

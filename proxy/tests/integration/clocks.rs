@@ -59,10 +59,18 @@ async fn client(node: &Node, http2: bool) -> Client {
 const BOTH_SIDES: [(bool, Protocol); 4] =
     [(false, Protocol::Http), (false, Protocol::Grpc), (true, Protocol::Http), (true, Protocol::Grpc)];
 
+/// Waits by the test's time, and not for ever.
+async fn in_the_end<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(4 * IDLE, future).await.expect("it came to its end")
+}
+
 /// Sends and reads the whole answer, however long that takes by the test's time.
 async fn send(node: &Node, http2: bool, request: Request<Body>) -> Response<Bytes> {
-    let (head, body) = client(node, http2).await.try_send(request).await.unwrap().into_parts();
-    Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    in_the_end(async {
+        let (head, body) = client(node, http2).await.try_send(request).await.unwrap().into_parts();
+        Response::from_parts(head, body.collect().await.unwrap().to_bytes())
+    })
+    .await
 }
 
 fn post(body: Body) -> Request<Body> {
@@ -240,9 +248,9 @@ async fn an_answer_that_never_ends_gives_its_place_back() {
         assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
         let busy = send(&orders, false, get("/quick")).await;
         assert_eq!(busy.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert!(answer.frame().await.unwrap().is_err(), "it is broken off, and not taken for whole");
+        assert!(in_the_end(answer.frame()).await.unwrap().is_err(), "it is broken off, and not taken for whole");
         assert!((IDLE..IDLE + SLACK).contains(&started.elapsed()), "{http2} {protocol:?} {:?}", started.elapsed());
-        given_up.recv().await.unwrap();
+        in_the_end(given_up.recv()).await.unwrap();
         a_place_is_free(&orders).await;
     }
 }
@@ -257,7 +265,7 @@ async fn a_client_that_does_not_read_its_answer_gives_its_place_back() {
         stream.read_exact(&mut head).await.unwrap();
         assert!(head.starts_with(b"HTTP/1.1 200"));
         let started = Instant::now();
-        given_up.recv().await.unwrap();
+        in_the_end(given_up.recv()).await.unwrap();
         assert!((IDLE..IDLE + SLACK).contains(&started.elapsed()), "{protocol:?} {:?}", started.elapsed());
         a_place_is_free(&orders).await;
     }
@@ -277,7 +285,7 @@ async fn an_http2_client_whose_window_stays_shut_loses_that_stream_and_no_other(
         // Its window is never given back.
         let mut flood = sender.send_request(request("/floods"), true).unwrap().0.await.unwrap().into_body();
         let started = Instant::now();
-        given_up.recv().await.unwrap();
+        in_the_end(given_up.recv()).await.unwrap();
         assert!((IDLE..IDLE + SLACK).contains(&started.elapsed()), "{protocol:?} {:?}", started.elapsed());
         let end = loop {
             if let Err(error) = flood.data().await.expect("the stream is reset, and does not end") {
@@ -326,7 +334,7 @@ async fn the_rest_of_a_body_that_was_answered_early_is_idle_too() {
         let answer = asking.send(post(slow(40, SECOND, false))).await;
         assert_eq!(answer.body(), "early");
         assert!(started.elapsed() < SECOND);
-        given_up.recv().await.unwrap();
+        in_the_end(given_up.recv()).await.unwrap();
         let (took, least) = (started.elapsed(), IDLE + 38 * SECOND);
         assert!((least..least + 2 * SLACK).contains(&took), "{http2} {took:?}");
     }

@@ -186,7 +186,9 @@ fn refused_by_peer(headers: &HeaderMap) -> Option<(Outcome, Option<Happened>)> {
         "connection_refused" | "destination_unavailable" | "proxy_configuration_error" => {
             (Outcome::LOCAL_FAULT, Some(Happened::ConnectFailure))
         }
-        "connection_terminated" | "http_response_timeout" => (Outcome::LOCAL_FAULT, Some(Happened::Reset)),
+        "connection_terminated" | "connection_write_timeout" | "http_response_timeout" => {
+            (Outcome::LOCAL_FAULT, Some(Happened::Reset))
+        }
         // It is the request that was refused.
         _ => (Outcome::Served, None),
     })
