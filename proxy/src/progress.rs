@@ -231,6 +231,12 @@ impl Progress {
         matches!(self.upload(), Upload::Expected | Upload::FromClient)
     }
 
+    /// There is an answer for the client, whatever has kept it waiting before.
+    pub(crate) fn answer_begins(&self) {
+        self.idle.store(0, Ordering::Release);
+        self.answer_moves();
+    }
+
     /// The client asks for more of the answer, so it has taken what it was given.
     pub(crate) fn answer_is_asked_for(&self) {
         if self.download() == Download::ToClient {

@@ -63,6 +63,7 @@ where
     };
     response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
     record.status = Some(response.status());
+    record.progress.answer_begins();
     // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
     *response.version_mut() = Version::HTTP_11;
     response.body_mut().record(record);

@@ -96,11 +96,6 @@ impl Answered {
 }
 
 impl Kind {
-    /// Said in an application's stead.
-    fn is_ours(&self) -> bool {
-        matches!(self, Self::Empty | Self::Full(_))
-    }
-
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
@@ -143,7 +138,7 @@ impl Body for Answered {
         }
         if let Some(record) = &this.record {
             // Its client has let it wait for too long, and to be asked for more now is no more than a wake-up's doing.
-            if let Some(side) = record.progress.idle().filter(|_| !this.kind.is_ours()) {
+            if let Some(side) = record.progress.idle() {
                 return Poll::Ready(Some(Err(this.idle(side))));
             }
             record.progress.answer_is_asked_for();

@@ -59,6 +59,18 @@ fn what_moves_is_not_idle_and_what_does_not_is_ended_in_two_steps() {
     assert_eq!(progress.lacks(&cx), Err(()));
 }
 
+#[test]
+fn an_answer_that_comes_at_the_last_moment_is_whole() {
+    let (progress, cx) = (progress(3), Context::from_waker(Waker::noop()));
+    progress.lacks(&cx).unwrap();
+    (0..4).for_each(|_| assert!(!progress.tick()));
+    assert_eq!(progress.idle(), Some(Side::Client));
+    progress.answer_begins();
+    assert_eq!(progress.idle(), None);
+    (0..3).for_each(|_| assert!(!progress.tick()));
+    assert_eq!(progress.idle(), None, "it has all of its time");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_attempt_is_told_when_it_has_all_of_the_body() {
     let (progress, cx) = (progress(3), Context::from_waker(Waker::noop()));
