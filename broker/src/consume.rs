@@ -24,8 +24,8 @@ use crate::verdict::{Change, Done};
 pub const MAX: usize = 1_000;
 /// How much a consumer may say of a message that it gives back, in bytes.
 pub const REASON_BYTES_MAX: usize = 1 << 10;
-/// How long a request for leases waits at most.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a request for leases waits at most. Callers' sidecars know of it.
+pub const WAIT_MAX: Duration = model::config::LEASE_WAIT_MAX;
 /// How long a lease holds at most, with all its extensions (SQS: 12 hours).
 pub const HOLD_MAX: Duration = Duration::from_secs(12 * 3_600);
 

@@ -4,8 +4,12 @@
 //! of all services are given to everyone, so that a refusal can say "did you mean".
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use model::config::{self, BROKER, Breaker, Config, Inbound, Place, Protocol, Route, Service, Timeouts};
+use model::config::{
+    self, BROKER, Breaker, Config, Inbound, LEASE_WAIT_MAX, Match, PathMatch, Place, Protocol, Route, Service, Source,
+    Timeouts,
+};
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::{BrokerPart, GatewayPart, InboundPart, ServicePart, Snapshot};
@@ -59,7 +63,7 @@ pub fn cut(config: &Config, revision: u64, registry: &Registry, subject: &Subjec
 /// How long a delivery may take is its `ack_timeout`, which the broker holds; a bound for callers would cut it off before.
 fn unbound(services: &mut BTreeMap<Name, ServicePart>) {
     for route in services.values_mut().flat_map(|part| &mut part.routes) {
-        route.timeouts = Timeouts { request: None, attempt: None };
+        route.timeouts = Timeouts { request: None, attempt: None, ..route.timeouts };
     }
 }
 
@@ -104,7 +108,16 @@ fn routes_of(config: &Config, name: &Name) -> Vec<Route> {
 }
 
 fn inbound_of(config: &Config, name: &Name, service: &Service) -> InboundPart {
-    InboundPart { protocol: service.protocol, callers: config.callers_of(name), limits: service.inbound.clone() }
+    let (protocol, limits) = (service.protocol, service.inbound.clone());
+    InboundPart { protocol, callers: config.callers_of(name), limits, idle: idle_of(config, name) }
+}
+
+/// The longest idle bound of all routes that lead to a service, those included that nobody has written.
+fn idle_of(config: &Config, name: &Name) -> Option<Duration> {
+    let leads_here = |route: &&Route| route.backends.iter().any(|backend| backend.service == *name);
+    let routes = config.routes.values().flatten().filter(leads_here).map(|route| route.timeouts.idle);
+    // No bound is longer than any.
+    routes.chain([Timeouts::default().idle]).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// The broker, for who sends to it or is served from it.
@@ -115,11 +128,34 @@ fn broker_for(service: &Service, registry: &Registry) -> Option<(Name, ServicePa
         callable: true,
         subject: Some(Subject::Broker),
         external: None,
-        routes: vec![Route::plain(&name)],
+        routes: broker_routes(service, &name),
         breaker: Breaker::default(),
         endpoints: registry.endpoints(&Subject::Broker),
     };
     Some((name, part))
+}
+
+/// A request for leases waits at the broker for messages, so it has the time for that beside the time of every other request. The
+/// paths are those of the broker's API.
+fn broker_routes(service: &Service, broker: &Name) -> Vec<Route> {
+    let all = Route::plain(broker);
+    let queues = service.consumes.iter().filter_map(|consumption| match &consumption.source {
+        Source::Queue(queue) => Some(format!("/v1/queues/{queue}/leases")),
+        Source::Topic(_) => None,
+    });
+    let paths: Vec<_> = queues.chain(["/meshwork.broker.v1.Queues/Lease".to_owned()]).collect();
+    if paths.len() == 1 {
+        return vec![all];
+    }
+    let matched = |path| Match { path: Some(PathMatch::Exact(path)), method: None, headers: BTreeMap::new() };
+    let request = all.timeouts.request.map(|bound| bound + LEASE_WAIT_MAX);
+    let leases = Route {
+        name: "leases".to_owned(),
+        matches: paths.into_iter().map(matched).collect(),
+        timeouts: Timeouts { request, ..all.timeouts },
+        ..all.clone()
+    };
+    vec![leases, all]
 }
 
 fn uses_broker(service: &Service) -> bool {
@@ -134,6 +170,7 @@ fn inbound_of_broker(config: &Config) -> InboundPart {
         protocol: Protocol::Http,
         callers: users.map(|(name, _)| Subject::Service(name.clone())).collect(),
         limits: Inbound { concurrent_max: BROKER_CONCURRENT_MAX, body_bytes_max },
+        idle: Timeouts::default().idle,
     }
 }
 

@@ -26,6 +26,8 @@ pub use schema::schema;
 
 /// The name under which applications reach the broker; no service may take it.
 pub const BROKER: &str = "broker";
+/// How long a request for leases may wait at the broker for a message, at most.
+pub const LEASE_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The name under which an application reaches its own sidecar; no service may take it.
 pub const SIDECAR: &str = "sidecar";
 
@@ -254,13 +256,16 @@ pub struct Backend {
     pub weight: u32,
 }
 
-/// How long a request may take.
+/// How long a request may take. The first two bound what an endpoint takes for the head of its answer: they begin when the whole request
+/// was sent, and stand still while its body is on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
-    /// The whole, with all attempts, up to the response's head. `None`: no bound of its own. 15 s by default; streams are not cut.
+    /// The whole, with all attempts, up to the response's head. `None`: no bound of its own. 15 s by default.
     pub request: Option<Duration>,
     /// One attempt, up to the response's head. `None`: the whole's.
     pub attempt: Option<Duration>,
+    /// How long nothing of either body may move, and nothing else ends a body that has begun. `None`: no bound. 5 min by default.
+    pub idle: Option<Duration>,
 }
 
 /// What is tried again.
@@ -377,7 +382,7 @@ impl Route {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { request: Some(Duration::from_secs(15)), attempt: None }
+        Self { request: Some(Duration::from_secs(15)), attempt: None, idle: Some(Duration::from_secs(300)) }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +75,9 @@ pub struct InboundPart {
     pub callers: BTreeSet<Subject>,
     /// Bounds.
     pub limits: Inbound,
+    /// How long nothing of a request's bodies may move: the longest `idle` of the routes that lead here, so that none is cut off here before
+    /// its own. `None`: no bound.
+    pub idle: Option<Duration>,
 }
 
 /// What a gateway lets through.

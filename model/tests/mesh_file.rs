@@ -78,6 +78,8 @@ fn the_shop_is_proven() {
     assert_eq!(config.routes["payments"][1].name, "default", "what charges does not match goes on");
     assert_eq!(config.routes["inventory"].len(), 1, "a route for every request is the last");
     assert_eq!(config.routes["inventory"][0].timeouts.request, None);
+    let idle = |service: &str| config.routes[service][0].timeouts.idle;
+    assert_eq!((idle("payments"), idle("inventory")), (None, Some(Duration::from_secs(300))));
     assert_eq!(config.routes["catalog"].len(), 1, "a service without a route has the plain one");
     assert_eq!(config.queues["fulfilment"].delivery.attempts, 8);
 }
@@ -304,6 +306,8 @@ fn routes() {
         ("{service: a, timeouts: {request: 1s, attempt: 2s}}", &["4:49 timeout-order → 1s"]),
         ("{service: a, timeouts: {attempt: 20s}}", &["4:36 timeout-order → 15s"]),
         ("{service: a, timeouts: {request: 0s, attempt: 20s}}", &[]),
+        ("{service: a, timeouts: {request: 1h, idle: 0s}}", &[]),
+        ("{service: a, timeouts: {idle: 2d}}", &["4:33 out-of-range → 1d"]),
         ("{service: a, matches: [{method: POST}], retry: {on: [503]}}", &["~4:55 retry-without-effect"]),
         ("{service: a, matches: [{method: POST}], retry: {on: [503], non_idempotent: true}}", &[]),
         ("{service: a, matches: [{method: GET}], retry: {on: [503]}}", &[]),
@@ -491,7 +495,7 @@ fn the_schema_holds_every_key_and_describes_it() {
         "service": "a", "name": "r",
         "matches": [{"path": {"prefix": "/"}, "method": "GET", "headers": {"a": "b"}}],
         "backends": [{"service": "a", "subset": "v1", "weight": 1}],
-        "timeouts": {"request": "1s", "attempt": "1s"},
+        "timeouts": {"request": "1s", "attempt": "1s", "idle": "1s"},
         "retry": {"attempts": 1, "on": [503, "reset"], "budget": "20%", "backoff": "1ms", "non_idempotent": false},
     }]);
     let delivery = serde_json::json!({"attempts": 1, "backoff": {"initial": "1s", "max": "1s"}, "ack_timeout": "1s"});

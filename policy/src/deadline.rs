@@ -1,6 +1,7 @@
-//! How long a request may still take: the route's bound and what the caller has asked for, whichever ends sooner.
+//! How long a request may still take: the route's bounds and what the client has asked for, whichever ends sooner.
 //!
-//! `grpc-timeout` is read and written here (gRPC over HTTP/2, "Request-Headers"; gRFC A31): each hop passes on what is left.
+//! `grpc-timeout` is read and written here (gRPC over HTTP/2, "Request-Headers"; gRFC A31): each hop passes on what is left of
+//! what the client has asked for, and nothing of its own: the next hop could not tell the two apart.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,10 +28,9 @@ impl Deadline {
     /// No bound.
     pub const NEVER: Self = Self(None);
 
-    /// The sooner of the route's own bound and what the caller has asked for, from `now` on.
+    /// That long after `now`; without a `wait`, never.
     #[must_use]
-    pub fn sooner(now: Tick, own: Option<Duration>, asked: Option<Duration>) -> Self {
-        let wait = own.into_iter().chain(asked).min();
+    pub fn after(now: Tick, wait: Option<Duration>) -> Self {
         Self(wait.map(|wait| now.after(wait)))
     }
 
@@ -46,10 +46,65 @@ impl Deadline {
         self.0.is_some_and(|deadline| now >= deadline)
     }
 
-    /// How long one attempt may take: its own bound, and never more than what is left for the whole (GEP-1742).
+    /// The sooner of two.
     #[must_use]
-    pub fn for_attempt(self, now: Tick, own: Option<Duration>) -> Option<Duration> {
-        self.remaining(now).into_iter().chain(own).min()
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0.into_iter().chain(other.0).min())
+    }
+
+    /// The moment itself; `None` without a bound.
+    #[must_use]
+    pub const fn at(self) -> Option<Tick> {
+        self.0
+    }
+}
+
+/// The clocks of one request before its answer's head: the client's deadline, the route's bound for the whole, and the one for an
+/// attempt.
+///
+/// The client's deadline is a moment and holds whatever happens (gRFC A31). The route's bounds measure how long an endpoint takes
+/// to answer: they stand still while the request's body is on its way, and begin when all of it was sent. (Envoy's route timeout
+/// and per-try timeout begin there too.) What holds a body that is on its way is its idle bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// When the request came.
+    pub started: Tick,
+    /// The client's own deadline.
+    pub asked: Deadline,
+    /// The route's bound for all attempts.
+    pub request: Option<Duration>,
+    /// The route's bound for one attempt.
+    pub attempt: Option<Duration>,
+}
+
+/// What an attempt waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// For the endpoint: it was sent the whole request at that moment, or has not begun to take a body that was offered to it then.
+    Answer(Tick),
+    /// For more of the request's body, from the client or into the endpoint.
+    Body,
+}
+
+impl Clocks {
+    /// When the request as a whole is over, where it waits for an endpoint since `since`.
+    #[must_use]
+    pub fn whole(&self, since: Tick) -> Deadline {
+        let begins = self.started.max(since);
+        self.asked.or(Deadline::after(begins, self.request))
+    }
+
+    /// When an attempt that began at `begun` is over: by its own bound, and never later than the whole (GEP-1742).
+    #[must_use]
+    pub fn expiry(&self, begun: Tick, waits: Waits) -> Deadline {
+        let Waits::Answer(since) = waits else { return self.asked };
+        self.whole(since).or(Deadline::after(begun.max(since), self.attempt))
+    }
+
+    /// How long nobody need look again at an attempt whose body was still on its way: no clock that begins later runs out sooner.
+    #[must_use]
+    pub fn shortest(&self) -> Option<Duration> {
+        self.request.into_iter().chain(self.attempt).min()
     }
 }
 
@@ -172,20 +227,58 @@ mod tests {
             (Some(second), Some(second * 2), Some(second)),
             (Some(second * 2), Some(second), Some(second)),
         ] {
-            assert_eq!(Deadline::sooner(now, own, asked).remaining(now), left);
+            assert_eq!(Deadline::after(now, own).or(Deadline::after(now, asked)).remaining(now), left);
         }
-        let deadline = Deadline::sooner(now, Some(second), None);
+        let deadline = Deadline::after(now, Some(second));
         let later = now.after(second / 4);
-        assert_eq!(deadline.for_attempt(later, Some(second)), Some(second * 3 / 4));
-        assert_eq!(deadline.for_attempt(later, Some(second / 2)), Some(second / 2));
-        assert_eq!(Deadline::NEVER.for_attempt(later, None), None);
         assert!(!deadline.has_passed(later));
         assert!(deadline.has_passed(now.after(second)));
         assert_eq!(deadline.remaining(now.after(second * 2)), Some(Duration::ZERO));
         assert!(!Deadline::NEVER.has_passed(Tick::from_nanos(u64::MAX)));
     }
 
+    #[test]
+    fn a_route_s_clocks_stand_still_while_a_body_is_on_its_way() {
+        let at = |seconds| Tick::since_origin(Duration::from_secs(seconds));
+        let (started, s) = (at(100), Duration::from_secs);
+        for (request, attempt, asked, begun, waits, expiry) in [
+            // Nothing was sent yet, or there is no body: from the beginning of the request, and of the attempt.
+            (Some(15), None, None, 100, Waits::Answer(at(100)), Some(115)),
+            (Some(15), Some(4), None, 100, Waits::Answer(at(100)), Some(104)),
+            (Some(15), Some(4), None, 113, Waits::Answer(at(100)), Some(115)),
+            (None, Some(4), None, 113, Waits::Answer(at(100)), Some(117)),
+            (None, None, None, 113, Waits::Answer(at(100)), None),
+            // The body moves: only what the client asked for counts.
+            (Some(15), Some(4), None, 100, Waits::Body, None),
+            (Some(15), Some(4), Some(60), 100, Waits::Body, Some(160)),
+            // An upload of twenty seconds, and then the answer's own time.
+            (Some(15), Some(4), None, 100, Waits::Answer(at(120)), Some(124)),
+            (Some(15), None, None, 100, Waits::Answer(at(120)), Some(135)),
+            (Some(15), None, Some(30), 100, Waits::Answer(at(120)), Some(130)),
+            // A later attempt sends it again: the whole began when the client was done.
+            (Some(15), Some(4), None, 130, Waits::Answer(at(120)), Some(134)),
+            (Some(15), Some(9), None, 130, Waits::Answer(at(120)), Some(135)),
+        ] {
+            let asked = Deadline::after(started, asked.map(s));
+            let clocks = Clocks { started, asked, request: request.map(s), attempt: attempt.map(s) };
+            assert_eq!(clocks.expiry(at(begun), waits).at(), expiry.map(at), "{clocks:?} {begun} {waits:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn looking_again_in_time_misses_no_clock(
+            bounds in [prop::option::of(1u64..50), prop::option::of(1u64..50)], looked in 0u64..100, later in 0u64..100
+        ) {
+            let (at, [request, attempt]) = (Tick::from_nanos, bounds.map(|bound| bound.map(Duration::from_nanos)));
+            let clocks = Clocks { started: Tick::ZERO, asked: Deadline::NEVER, request, attempt };
+            // Whatever begins after the last look is over at the next one, or later.
+            let expiry = clocks.expiry(Tick::ZERO, Waits::Answer(at(looked + later))).at();
+            let next = clocks.shortest().map(|wait| at(looked).after(wait));
+            prop_assert_eq!(expiry.is_some(), next.is_some());
+            prop_assert!(expiry >= next);
+        }
+
         #[test]
         fn what_is_written_reads_back_a_little_longer_at_most(nanos in 1u64..) {
             let timeout = Duration::from_nanos(nanos);

@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let inbound = Inbound { listen: ([127, 0, 0, 1], 0).into(), target: Target::Application(application) };
     let callee = start(&authority, &back, None, Some(inbound), &drain).await?;
     let callers = BTreeSet::from([front.clone()]);
-    let part = InboundPart { protocol, callers, limits: Limits::default() };
+    let part = InboundPart { protocol, callers, limits: Limits::default(), idle: None };
     callee.apply(Arc::new(Snapshot { inbound: Some(part), ..empty.clone() }))?;
     let caller = start(&authority, &front, Some(listen), None, &drain).await?;
     let name = Name::new("back")?;

@@ -9,6 +9,7 @@ use runtime::output::Output;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::progress::Side;
 use crate::record::End;
 
 /// Lines that may wait to be written.
@@ -68,6 +69,8 @@ impl Line {
             End::Whole => "whole",
             End::Broken => "broken",
             End::Cut => "cut",
+            End::Idle(Side::Client) => "client-idle",
+            End::Idle(Side::Endpoint) => "endpoint-idle",
         };
         (self.status, self.grpc_status, self.bytes) = (status, grpc_status, bytes);
         self.took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

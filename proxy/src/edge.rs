@@ -8,6 +8,7 @@ mod connection;
 mod control;
 mod first_bytes;
 mod http1;
+mod streams;
 
 pub(crate) use accept::{DRAIN_TIMEOUT, Door, accept_loop, open};
 pub(crate) use connection::{Arrival, Direction, killed, serve_tunnel};

@@ -16,6 +16,7 @@ mod table;
 mod upstream;
 
 mod body;
+mod progress;
 mod record;
 mod refusal;
 

@@ -119,7 +119,7 @@ pub(crate) struct Plane {
     tallies: Tallies,
     lanes: Arc<Lanes>,
     /// The origin of all ticks.
-    origin: Instant,
+    pub(crate) origin: Instant,
     // One generator for each slot; a lock that nobody contends, since the data path's futures must be `Send`.
     random: Vec<Mutex<fastrand::Rng>>,
     // Taken once a second to write the endpoints' gauges, and to put a table in force and forget the gauges of those that it does

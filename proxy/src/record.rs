@@ -15,6 +15,7 @@ use runtime::http::BoxError;
 use crate::access_log::Line;
 use crate::edge::{Arrival, InFlight};
 use crate::metrics::RouteMeters;
+use crate::progress::{Progress, Side};
 use crate::table::Lease;
 
 /// A client that leaves a request within this time may never have wanted an answer.
@@ -30,6 +31,8 @@ pub(crate) enum End {
     Broken,
     /// The client did not wait for its end.
     Cut,
+    /// That side has let the other wait for longer than the idle bound.
+    Idle(Side),
 }
 
 /// An open record. Dropping it closes it as [`End::Cut`]: a client that leaves drops the request wherever it is.
@@ -50,6 +53,8 @@ pub(crate) struct Record {
     pub(crate) lease: Option<Lease>,
     pub(crate) log: Option<Box<Line>>,
     pub(crate) bytes: u64,
+    /// How its bodies get on.
+    pub(crate) progress: Arc<Progress>,
     // Held for their drops.
     permit: Option<Permit>,
     in_flight: Option<InFlight>,
@@ -61,6 +66,8 @@ impl Record {
         let started = arrival.plane.now();
         arrival.plane.meters.in_flight(arrival.direction).inc();
         let in_flight = arrival.control.as_ref().map(|control| control.begin());
+        let progress = arrival.progress();
+        progress.begin(is_grpc);
         Self {
             arrival,
             started,
@@ -74,6 +81,7 @@ impl Record {
             lease: None,
             log: None,
             bytes: 0,
+            progress,
             permit: None,
             in_flight,
             closed: false,
@@ -90,8 +98,14 @@ impl Record {
         self.permit = Some(permit);
     }
 
+    /// Gives the place to what outlives the request.
+    pub(crate) fn release(&mut self) -> Option<Permit> {
+        self.permit.take()
+    }
+
     /// A part of the answer goes by.
     pub(crate) fn frame(&mut self, frame: &Frame<Bytes>) {
+        self.progress.answer_moves();
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len() as u64;
             if let Some(lease) = &mut self.lease {
@@ -143,7 +157,8 @@ impl Record {
     /// What is shown by an answer whose head was well and which has ended so.
     fn shown(&self, end: End) -> Option<Ending> {
         match end {
-            End::Broken => Some(Ending::CutShort),
+            End::Broken | End::Idle(Side::Endpoint) => Some(Ending::CutShort),
+            End::Idle(Side::Client) => Some(Ending::ClientSlow),
             // A status that says more has been settled when it came.
             _ if self.is_grpc => (end == End::Whole).then_some(Ending::NoGrpcStatus),
             End::Whole | End::Cut => {
@@ -161,6 +176,11 @@ impl Record {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        let end = match (end, self.progress.idle()) {
+            // It was ended from outside, since its client took nothing any more.
+            (End::Cut, Some(side)) => End::Idle(side),
+            (end, _) => end,
+        };
         if let Some(ending) = self.shown(end) {
             self.settle(ending);
         }
@@ -169,7 +189,7 @@ impl Record {
         match (end, self.lease.take()) {
             (End::Whole, Some(lease)) => lease.give_back(now),
             // Dropping the connection cancels what is still coming.
-            (End::Cut | End::Broken, Some(_)) | (_, None) => {}
+            (End::Cut | End::Broken | End::Idle(_), Some(_)) | (_, None) => {}
         }
         plane.meters.in_flight(self.arrival.direction).dec();
         let took = now.since(self.started);
@@ -181,7 +201,8 @@ impl Record {
             in_flight.taken_back();
         }
         let status = self.status.map(|status| status.as_u16());
-        let failed = end == End::Broken || status.is_none_or(|status| status >= 500) || self.grpc_failed();
+        let broken = matches!(end, End::Broken | End::Idle(Side::Endpoint));
+        let failed = broken || status.is_none_or(|status| status >= 500) || self.grpc_failed();
         if let Some(meters) = &self.meters {
             meters.ended(status, failed, took.as_secs_f64());
         }

@@ -67,6 +67,8 @@ pub(crate) enum Reason {
     TlsInside(String),
     #[error("TLS is not spoken here: call by http://, and the mesh encrypts by itself")]
     Tls,
+    #[error("nothing more of the request's body came within {}", write_duration(*.0))]
+    BodyLate(Duration),
     /// By the caller's own sidecar or gateway.
     #[error(transparent)]
     MayNotCall(authorize::Refusal),
@@ -97,6 +99,9 @@ pub(crate) enum Reason {
     AnswerTooLong(Name),
     #[error("{service} did not answer within {}", write_duration(*.after))]
     Timeout { service: Name, after: Duration },
+    /// By an application, or by what answers in its place.
+    #[error("nothing more of the request's body was taken within {}", write_duration(*.0))]
+    Unread(Duration),
     #[error("the deadline that the caller set has passed")]
     Deadline,
     #[error("the tunnel could not be opened: {0}")]
@@ -162,6 +167,7 @@ impl Reason {
             Self::OwnPath => wire(S::NOT_FOUND, REQUEST, 12, "own-path", "Nothing here"),
             Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
             Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),
+            Self::BodyLate(_) => wire(S::REQUEST_TIMEOUT, REQUEST, 4, "body-late", "Body not in time"),
             Self::ClientGone => wire(S::BAD_REQUEST, REQUEST, 1, "client-gone", "Request broken off"),
             Self::MayNotCall(why) if why.is_unknown_name() => {
                 wire(S::NOT_FOUND, "destination_not_found", 5, "undeclared-service", "No such service")
@@ -192,6 +198,9 @@ impl Reason {
             ),
             Self::Timeout { .. } => {
                 wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "timeout", "No answer in time")
+            }
+            Self::Unread(_) => {
+                wire(S::GATEWAY_TIMEOUT, "connection_write_timeout", 4, "unread", "Body not taken in time")
             }
             Self::Deadline => wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "deadline", "Deadline passed"),
             Self::Tunnel(_) => wire(S::BAD_GATEWAY, "http_upgrade_failed", 14, "tunnel", "No tunnel"),
@@ -295,7 +304,12 @@ impl Refusal {
                 headers.insert(header::ACCEPT, HeaderValue::from_static("application/grpc"));
             }
             // Where a request ends in the middle of its body, nothing after it on the connection can be told apart.
-            Reason::Framing(_) | Reason::Coding(_) | Reason::BodyTooLong(_) | Reason::ClientGone => {
+            Reason::Framing(_)
+            | Reason::Coding(_)
+            | Reason::BodyTooLong(_)
+            | Reason::ClientGone
+            | Reason::BodyLate(_)
+            | Reason::Unread(_) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -46,9 +46,10 @@ where
     let (mut head, body) = request.into_parts();
     // Lent from here on: a future that is handed something large by value holds it twice.
     let mut body = Source::from((body, head.version));
-    let persistence = Persistence::of(&head, &mut body, arrival.direction);
-    let mut body = Some(body);
+    let direction = arrival.direction;
     let mut record = Record::open(arrival, headers::is_grpc(&head.headers), head.version == Version::HTTP_2);
+    let persistence = Persistence::of(&head, &mut body, direction, &record.progress);
+    let mut body = Some(body);
     let request_id = headers::request_id(&mut head.headers, || record.random());
     if record.arrival.plane.access_log.is_on() {
         record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
@@ -64,6 +65,7 @@ where
     persistence.say(response.status(), response.headers_mut());
     response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
     record.status = Some(response.status());
+    record.progress.answer_begins();
     // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
     *response.version_mut() = Version::HTTP_11;
     response.body_mut().record(record);
@@ -109,11 +111,12 @@ async fn pass(
         Matched::Service(service, route) => (service, route),
     };
     record.meters = Some(service.routes[route].meters.clone());
+    record.progress.bound(service.routes[route].timeouts.idle);
     if let Some(line) = &mut record.log {
         (line.service, line.route) = (Some(service.name.to_string()), Some(service.rules[route].name.clone()));
     }
     if let (Direction::Inbound, Some(handler)) = (arrival.direction, arrival.plane.handler()) {
-        return Ok(application::call(handler, &arrival, head, body.take()).await);
+        return application::call(handler, record, head, body.take()).await;
     }
     attempt::run(record, &service, &service.routes[route], head, body.take(), upgrade).await
 }

@@ -7,11 +7,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Connections that may wait to be accepted (`listen(2)`'s backlog).
 const BACKLOG: i32 = 4_096;
+
+/// How long a connection is silent before the kernel asks whether the other machine is still there, how long it waits for the answer,
+/// and how often it asks (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT` of tcp(7)): one that has vanished is noticed after 105
+/// seconds, also where nothing is to be sent to it.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connection.
 #[derive(Debug)]
@@ -35,7 +43,7 @@ enum ListenerInner {
     Sim(turmoil::net::TcpListener),
 }
 
-/// Opens a connection to `address`, with `TCP_NODELAY`.
+/// Opens a connection to `address`, with `TCP_NODELAY` and keepalive.
 ///
 /// # Errors
 /// As the operating system says: refused, unreachable, timed out.
@@ -47,7 +55,13 @@ pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
     #[expect(clippy::disallowed_types, reason = "this is the door")]
     let stream = tokio::net::TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
     Ok(Stream(Inner::Tcp(stream)))
+}
+
+fn keepalive() -> socket2::TcpKeepalive {
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE_TIME);
+    keepalive.with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES)
 }
 
 /// The addresses of `host:port`, by the machine's resolver; in the simulation, by its hosts' names.
@@ -119,7 +133,7 @@ impl Listener {
         }
     }
 
-    /// The next connection and its peer, with `TCP_NODELAY`.
+    /// The next connection and its peer, with `TCP_NODELAY` and keepalive.
     ///
     /// # Errors
     /// As the operating system says; the listener stays usable, so the caller logs, waits a little and goes on.
@@ -152,6 +166,8 @@ fn bind(address: SocketAddr, share: Share) -> io::Result<Listener> {
     if share == Share::FirstLane {
         socket.set_reuse_port(true)?;
     }
+    // Connections that are accepted inherit it.
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.listen(BACKLOG)?;
     #[expect(clippy::disallowed_types, reason = "this is the door")]
     let listener = tokio::net::TcpListener::from_std(socket.into())?;
@@ -247,6 +263,14 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    fn socket(stream: &Inner) -> socket2::SockRef<'_> {
+        match stream {
+            Inner::Tcp(stream) => stream.into(),
+            #[cfg(feature = "sim")]
+            Inner::Sim(_) => panic!("a connection of the simulation"),
+        }
+    }
+
     #[tokio::test]
     async fn bytes_go_both_ways() {
         let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
@@ -257,6 +281,13 @@ mod tests {
         let mut got = [0; 4];
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"ping");
+        for Stream(inner) in [&client, &server] {
+            let socket = socket(inner);
+            let kept = (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap());
+            assert_eq!(kept, (true, KEEPALIVE_TIME), "a peer that has vanished is noticed");
+            let asked = (socket.tcp_keepalive_interval().unwrap(), socket.tcp_keepalive_retries().unwrap());
+            assert_eq!(asked, (KEEPALIVE_INTERVAL, KEEPALIVE_PROBES));
+        }
     }
 
     #[tokio::test]

@@ -166,6 +166,9 @@ pub struct Route {
     pub attempt_timeout_ms: ::core::option::Option<u64>,
     #[prost(message, optional, tag = "6")]
     pub retry: ::core::option::Option<Retry>,
+    /// Without it: no bound.
+    #[prost(uint64, optional, tag = "7")]
+    pub idle_timeout_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Match {
@@ -254,6 +257,9 @@ pub struct InboundPart {
     pub body_bytes_max: u64,
     #[prost(uint32, tag = "4")]
     pub concurrent_max: u32,
+    /// Without it: no bound.
+    #[prost(uint64, optional, tag = "5")]
+    pub idle_timeout_ms: ::core::option::Option<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GatewayPart {

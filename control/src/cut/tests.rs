@@ -105,6 +105,38 @@ fn a_subject_gets_what_the_graph_gives_it_and_nothing_else() {
 }
 
 #[test]
+fn a_request_for_leases_has_the_time_that_it_may_wait() {
+    let snapshot = cut(&shop(), 1, &Registry::default(), &subject("service/shipping")).unwrap();
+    let routes = &snapshot.services["broker"].routes;
+    for (path, seconds) in [
+        ("/v1/queues/fulfilment/leases", 75),
+        ("/meshwork.broker.v1.Queues/Lease", 75),
+        ("/v1/queues/fulfilment/acks", 15),
+        ("/v1/queues/other/leases", 15),
+        ("/meshwork.broker.v1.Queues/Send", 15),
+    ] {
+        let request = policy::route::Request { method: "POST", path, headers: |_: &str| std::iter::empty::<&[u8]>() };
+        let route = &routes[policy::route::choose(routes, &request).unwrap()];
+        assert_eq!(route.timeouts.request, Some(Duration::from_secs(seconds)), "{path}");
+    }
+    let snapshot = cut(&shop(), 1, &Registry::default(), &subject("service/orders")).unwrap();
+    assert_eq!(snapshot.services["broker"].routes.len(), 1, "it takes no messages");
+}
+
+#[test]
+fn nobody_is_cut_off_at_the_callee_before_the_longest_bound_of_its_routes() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (idle, expected) in [("10s", seconds(300)), ("20m", seconds(1_200)), ("0s", None)] {
+        let backends = "backends: [{service: payments-next}]";
+        let text = SHOP.replace(backends, &format!("{backends}\n    timeouts: {{idle: {idle}}}"));
+        let config = config::check::check("mesh.yaml", &text).unwrap_or_else(|findings| panic!("{findings:#?}")).config;
+        let idle_of = |text| cut(&config, 1, &Registry::default(), &subject(text)).unwrap().inbound.unwrap().idle;
+        assert_eq!(idle_of("service/payments-next"), expected);
+        assert_eq!(idle_of("service/payments"), seconds(300));
+    }
+}
+
+#[test]
 fn nobody_else_gets_anything() {
     let (config, registry) = (shop(), Registry::default());
     for text in ["service/orderz", "service/tax", "gateway/private", "control-plane"] {

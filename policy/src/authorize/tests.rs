@@ -104,6 +104,7 @@ fn a_call_needs_an_edge() {
 #[test]
 fn being_called_needs_the_same_edge() {
     let inbound = InboundPart {
+        idle: None,
         protocol: Protocol::Http,
         callers: BTreeSet::from([service("orders"), Subject::Broker]),
         limits: Inbound::default(),

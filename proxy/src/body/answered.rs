@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use runtime::http::BoxError;
 use tokio::time::Sleep;
 
+use crate::progress::Side;
 use crate::record::{End, Record};
 use crate::refusal::{self, Reason};
 use crate::request::clean_trailers;
@@ -117,6 +118,13 @@ impl Answered {
         tells_no_length && self.record.as_ref().is_some_and(|record| record.is_grpc && record.is_http2)
     }
 
+    /// What is told to the HTTP library, which then breaks the answer off: a stream is reset, a connection closed.
+    fn idle(&mut self, side: Side) -> BoxError {
+        self.kind = Kind::Empty;
+        self.close(End::Idle(side));
+        "nothing of the answer's body has moved for too long".into()
+    }
+
     fn close(&mut self, end: End) {
         if let Some(record) = self.record.take() {
             record.close(end);
@@ -186,6 +194,13 @@ impl Body for Answered {
         {
             return Poll::Ready(Some(this.cut_off()));
         }
+        if let Some(record) = &this.record {
+            // Its client has let it wait for too long, and to be asked for more now is no more than a wake-up's doing.
+            if let Some(side) = record.progress.idle() {
+                return Poll::Ready(Some(Err(this.idle(side))));
+            }
+            record.progress.answer_is_asked_for();
+        }
         let mut polled = this.kind.poll_frame(cx);
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -204,7 +219,13 @@ impl Body for Answered {
                 return Poll::Ready(Some(this.break_off(error)));
             }
             Poll::Ready(None) => this.close(End::Whole),
-            Poll::Pending => {}
+            Poll::Pending => {
+                if let Some(record) = &this.record
+                    && let Poll::Ready(side) = record.progress.answer_lacks(cx)
+                {
+                    return Poll::Ready(Some(Err(this.idle(side))));
+                }
+            }
         }
         polled
     }

@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::Sent;
 use super::sent::Error;
+use crate::progress::Progress;
 
 /// How long a body waits for an endpoint that says nothing: it may not know the word (RFC 9110 §10.1.1; curl waits as long).
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -113,6 +114,15 @@ impl Held {
             }
             _ => Poll::Ready(Some(Err(Error::Unwanted))),
         }
+    }
+
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.body.as_ref()?.progress()
+    }
+
+    /// The body itself, of which nothing was asked for; `None`: nobody wants it any more.
+    pub(crate) fn into_body(self) -> Option<Sent> {
+        self.body.map(|body| *body)
     }
 
     pub(super) fn is_end_stream(&self) -> bool {

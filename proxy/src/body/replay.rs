@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Source;
 use super::sent::Error;
+use crate::progress::Progress;
 
 /// Most bytes of a body that are kept for another attempt.
 pub(crate) const REPLAY_BYTES_MAX: usize = 64 << 10;
@@ -67,6 +68,9 @@ impl Replay {
             return None;
         }
         shared.view += 1;
+        if let Some(progress) = shared.source.progress() {
+            progress.again();
+        }
         Some(Self { shared: self.shared.clone(), view: shared.view, next: 0 })
     }
 
@@ -78,6 +82,10 @@ impl Replay {
     /// A second handle on the same view, for asking [`Replay::again`] later.
     pub(crate) fn handle(&self) -> Self {
         Self { shared: self.shared.clone(), view: self.view, next: self.next }
+    }
+
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
+        self.lock().source.progress().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -117,6 +125,11 @@ impl Body for Replay {
         }
         if let Some(kept) = shared.kept.get(this.next) {
             this.next += 1;
+            let last = this.next == shared.kept.len() && (shared.whole || shared.source.is_end_stream());
+            if let Some(progress) = shared.source.progress() {
+                progress.asks();
+                progress.gives(last);
+            }
             return Poll::Ready(Some(Ok(kept.frame())));
         }
         if shared.whole {

@@ -2,18 +2,16 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use runtime::http::BoxError;
-use tokio::time::Instant;
 
 use super::{Held, Replay};
+use crate::progress::Progress;
 use crate::request::clean_trailers;
 
 /// A request's body.
@@ -33,95 +31,14 @@ pub(crate) struct Source {
     kind: Kind,
     left: u64,
     has_trailers: bool,
-    progress: Option<Progress>,
+    /// Who is told how the body gets on, and how it broke.
+    progress: Option<Arc<Progress>>,
 }
 
 enum Kind {
     Http1(Incoming),
     Http2(Incoming),
     Boxed(runtime::http::Body),
-}
-
-/// How far a body has come, for the one who waits for the answer (the HTTP library keeps that to itself), and for how long the client
-/// was waited for.
-#[derive(Debug, Clone)]
-pub(crate) struct Progress(Arc<ProgressFlags>);
-
-#[derive(Debug)]
-struct ProgressFlags {
-    begun: AtomicBool,
-    whole: AtomicBool,
-    long: AtomicBool,
-    downstream: AtomicBool,
-    /// The origin of the times below, in nanoseconds.
-    since: Instant,
-    /// Since when the client is waited for; zero: it is not.
-    waits_since: AtomicU64,
-    /// How long it was waited for before that.
-    waited: AtomicU64,
-}
-
-impl ProgressFlags {
-    fn now(&self) -> u64 {
-        // Never zero, which means something else.
-        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
-    }
-
-    /// The clock is looked at only where the client begins, or ceases, to be waited for.
-    fn waits(&self, for_client: bool) {
-        let since = self.waits_since.load(Ordering::Relaxed);
-        match (since, for_client) {
-            (0, true) => self.waits_since.store(self.now(), Ordering::Relaxed),
-            (0, false) | (_, true) => {}
-            (since, false) => {
-                self.waited.fetch_add(self.now().saturating_sub(since), Ordering::Relaxed);
-                self.waits_since.store(0, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self(Arc::new(ProgressFlags {
-            begun: AtomicBool::new(false),
-            whole: AtomicBool::new(false),
-            long: AtomicBool::new(false),
-            downstream: AtomicBool::new(false),
-            since: Instant::now(),
-            waits_since: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-        }))
-    }
-
-    /// Someone has asked for the body; only then is a client told to go on that waits for it.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.0.begun.load(Ordering::Relaxed)
-    }
-
-    /// The body has come to its end, and there were no trailers.
-    pub(crate) fn is_whole_without_trailers(&self) -> bool {
-        self.0.whole.load(Ordering::Relaxed)
-    }
-
-    /// How long the client was waited for until now.
-    pub(crate) fn waited_for_client(&self) -> Duration {
-        let now = match self.0.waits_since.load(Ordering::Relaxed) {
-            0 => 0,
-            since => self.0.now().saturating_sub(since),
-        };
-        Duration::from_nanos(self.0.waited.load(Ordering::Relaxed) + now)
-    }
-
-    /// The body was longer than its bound.
-    pub(crate) fn is_long(&self) -> bool {
-        self.0.long.load(Ordering::Relaxed)
-    }
-
-    /// The client broke its own body off.
-    pub(crate) fn is_downstream(&self) -> bool {
-        self.0.downstream.load(Ordering::Relaxed)
-    }
 }
 
 /// RFC 9113 §8.1 lets a server say NO_ERROR for the rest of a request that it does not need; a client that says it takes the request back.
@@ -134,6 +51,8 @@ pub(crate) enum Error {
     Long,
     #[error("the client broke off its body: {0}")]
     Downstream(BoxError),
+    #[error("nothing of the body has moved for too long")]
+    Idle,
     #[error("another attempt has taken the body over")]
     Superseded,
     #[error("the endpoint has answered without the body")]
@@ -168,15 +87,17 @@ impl Source {
         self.left
     }
 
-    /// Lets the caller know later how far the body has come, and whether and how it broke.
-    pub(crate) fn watch(&mut self) -> Progress {
-        self.progress.get_or_insert_with(Progress::new).clone()
+    /// Has `progress` told how the body gets on.
+    pub(crate) fn report_to(&mut self, progress: Arc<Progress>) {
+        self.progress = Some(progress);
     }
 
-    fn tell(&self, which: impl Fn(&ProgressFlags) -> &AtomicBool) {
-        if let Some(progress) = &self.progress {
-            which(&progress.0).store(true, Ordering::Relaxed);
-        }
+    pub(crate) fn progress(&self) -> Option<&Arc<Progress>> {
+        self.progress.as_ref()
+    }
+
+    fn tell(&self, what: impl Fn(&Progress)) {
+        self.progress.iter().for_each(|progress| what(progress));
     }
 
     /// The library takes a reset with NO_ERROR for the body's end.
@@ -185,7 +106,7 @@ impl Source {
     }
 
     fn broken_off(&self, error: BoxError) -> Error {
-        self.tell(|flags| &flags.downstream);
+        self.tell(Progress::body_breaks_off);
         Error::Downstream(error)
     }
 }
@@ -196,14 +117,12 @@ impl Body for Source {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
-        this.tell(|flags| &flags.begun);
+        this.tell(Progress::asks);
         let polled = match &mut this.kind {
             Kind::Http1(body) | Kind::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
-        if let Some(progress) = &this.progress {
-            progress.0.waits(polled.is_pending());
-        }
+        let ends = matches!(&polled, Poll::Ready(Some(Ok(_)))) && this.is_end_stream();
         match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -212,19 +131,24 @@ impl Body for Source {
                 }
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let Some(left) = this.left.checked_sub(length) else {
-                    this.tell(|flags| &flags.long);
+                    this.tell(Progress::body_is_too_long);
                     return Poll::Ready(Some(Err(Error::Long)));
                 };
                 this.left = left;
+                this.tell(|progress| progress.gives(ends));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.broken_off(error)))),
             Poll::Ready(None) if this.is_taken_back() => Poll::Ready(Some(Err(this.broken_off(TAKEN_BACK.into())))),
             Poll::Ready(None) => {
                 if !this.has_trailers {
-                    this.tell(|flags| &flags.whole);
+                    this.tell(Progress::body_is_whole_without_trailers);
                 }
+                this.tell(|progress| progress.gives(true));
                 Poll::Ready(None)
+            }
+            Poll::Pending if this.progress.as_ref().is_some_and(|progress| progress.lacks(cx).is_err()) => {
+                Poll::Ready(Some(Err(Error::Idle)))
             }
             Poll::Pending => Poll::Pending,
         }
@@ -241,6 +165,18 @@ impl Body for Source {
         match &self.kind {
             Kind::Http1(body) | Kind::Http2(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Sent {
+    /// Who is told how it gets on.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        match self {
+            Self::Empty => None,
+            Self::Stream(source) => source.progress().cloned(),
+            Self::Replay(replay) => replay.progress(),
+            Self::Held(held) => held.progress(),
         }
     }
 }

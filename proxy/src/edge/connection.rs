@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use model::identity::SpiffeId;
 use runtime::http::BoxFuture;
 use runtime::net::Stream;
@@ -23,7 +23,9 @@ use super::accept::Door;
 use super::control::{Control, Order};
 use super::first_bytes::{Io, Look, Version};
 use super::http1;
+use super::streams::{self, Streams};
 use crate::plane::Plane;
+use crate::progress::Progress;
 use crate::refusal::Reason;
 
 /// Longest TLS handshake.
@@ -135,6 +137,12 @@ impl Arrival {
     /// idle, is its own.
     pub(crate) fn enter(&self) -> Option<Arc<Control>> {
         self.door.as_ref()?.enter(self.lane)
+    }
+
+    /// How the bodies of a request get on that has just come.
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        let of_stream = self.control.as_ref().and_then(|_| streams::progress());
+        of_stream.unwrap_or_else(|| Progress::new(self.plane.origin, self.control.clone()))
     }
 
     /// Runs what outlives a request.
@@ -256,11 +264,12 @@ where
         Direction::Inbound | Direction::Outbound => MESH_CONNECTION_WINDOW_BYTES,
         Direction::Gateway | Direction::Status => CONNECTION_WINDOW_BYTES,
     };
+    let streams = Streams::new(arrival.plane.origin, control.clone());
     // Boxed: hyper would move the whole of it, more than 3 KiB, from hand to hand until it stands in a task of its own.
     let service =
         service_fn(move |request: Request<Incoming>| Box::pin(crate::request::handle(arrival.clone(), request)));
     control.becomes_http2();
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)

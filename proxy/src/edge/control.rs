@@ -4,9 +4,11 @@
 //! with a head, idle for too long, or asked to drain is told so by a flag and a wake-up.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::task::AtomicWaker;
+
+use crate::progress::{self, Progress};
 
 /// Ticks (seconds) that a request's head may take from its first byte; then 408. (Envoy leaves this off by default; slowloris
 /// lives of it.)
@@ -70,6 +72,8 @@ pub(crate) struct Control {
     head_begun: AtomicBool,
     ticks: AtomicU32,
     drain_ticks: AtomicU32,
+    // The requests whose bodies are on their way. A lock that is taken when a request comes and ends, and once a second.
+    followed: Mutex<Vec<Weak<Progress>>>,
     waker: AtomicWaker,
 }
 
@@ -122,9 +126,12 @@ impl Control {
     /// Bytes came in.
     pub(crate) fn read(&self) {
         if self.in_flight.load(Ordering::Relaxed) == 0 {
-            self.head_begun.store(true, Ordering::Relaxed);
-            if self.speech() == Speech::Tunnel {
-                self.ticks.store(0, Ordering::Relaxed);
+            let begins = !self.head_begun.swap(true, Ordering::Relaxed);
+            match self.speech() {
+                // How long the connection was idle before is not the head's time.
+                Speech::Http1 if begins => self.ticks.store(0, Ordering::Relaxed),
+                Speech::Tunnel => self.ticks.store(0, Ordering::Relaxed),
+                Speech::Http1 | Speech::Http2 => {}
             }
         }
     }
@@ -164,7 +171,38 @@ impl Control {
         self.in_flight.load(Ordering::Relaxed) > 0 || self.drain_ticks.load(Ordering::Relaxed) >= LAME_DUCK_TICKS
     }
 
+    /// Counts ticks against a request's bodies until the last one is gone, which may be after its answer.
+    pub(crate) fn follow(&self, progress: Weak<Progress>) {
+        self.followed().push(progress);
+    }
+
+    /// The request's bodies are gone.
+    pub(crate) fn forget(&self, progress: &Progress) {
+        let mut followed = self.followed();
+        if let Some(index) = followed.iter().position(|entry| progress::is_of(entry, progress)) {
+            followed.swap_remove(index);
+        }
+    }
+
+    fn followed(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Progress>>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends what nobody reads or writes any more. Says whether there are bodies on their way.
+    fn tick_bodies(&self) -> bool {
+        // The last holder of one of them may let it go meanwhile, which takes the lock.
+        let followed: Vec<Arc<Progress>> = self.followed().iter().filter_map(Weak::upgrade).collect();
+        for progress in followed.iter().filter(|progress| progress.tick()) {
+            progress.end();
+            if self.speech() != Speech::Http2 {
+                self.tell(Order::Kill);
+            }
+        }
+        !followed.is_empty()
+    }
+
     fn tick(&self) {
+        let has_bodies = self.tick_bodies();
         let in_flight = self.in_flight.load(Ordering::Relaxed) > 0;
         let speech = self.speech();
         if self.order() == Order::Drain {
@@ -176,7 +214,11 @@ impl Control {
                 self.tell(Order::Kill);
             }
         }
-        if in_flight {
+        if has_bodies && !in_flight && speech == Speech::Http1 {
+            // An answer came before the end of its request: what is read is that request's body, not a head.
+            self.head_begun.store(false, Ordering::Relaxed);
+        }
+        if in_flight || has_bodies {
             self.ticks.store(0, Ordering::Relaxed);
             return;
         }
@@ -280,6 +322,24 @@ mod tests {
             registry.tick();
         }
         assert_eq!((idle.order(), busy.order()), (Order::Drain, Order::Run));
+    }
+
+    #[test]
+    fn a_head_has_its_whole_time_however_long_the_connection_was_idle() {
+        let registry = Registry::default();
+        let control = registry.add().unwrap();
+        for _ in 0..2 {
+            drop(control.begin());
+            (0..HEAD_TICKS_MAX * 6).for_each(|_| registry.tick());
+            for _ in 0..HEAD_TICKS_MAX {
+                // Each byte of it: only the first one begins the time.
+                control.read();
+                registry.tick();
+                assert_eq!(control.order(), Order::Run);
+            }
+        }
+        registry.tick();
+        assert_eq!(control.order(), Order::Late);
     }
 
     #[test]

@@ -4,7 +4,10 @@ mod blame;
 mod kept;
 mod verdict;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -13,7 +16,7 @@ use model::config::Protocol;
 use policy::balance::{self, Candidate, NoEndpoint, Picked};
 use policy::breaker::Permit;
 use policy::classify::{self, Ending};
-use policy::deadline::Deadline;
+use policy::deadline::{Clocks, Deadline, Waits};
 use policy::retry::Happened;
 use policy::time::Tick;
 use policy::traceparent::TraceParent;
@@ -21,6 +24,8 @@ use policy::traceparent::TraceParent;
 use super::outgoing::{self, Stamp};
 use super::{headers, tunnel};
 use crate::body::{Answered, Source};
+use crate::plane::Plane;
+use crate::progress::{Progress, Side};
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
@@ -41,9 +46,8 @@ struct Call<'a> {
     backend: &'a Backend,
     /// What is spoken to its endpoints.
     protocol: Protocol,
-    deadline: Deadline,
-    /// What the client itself has set.
-    asked: Option<Duration>,
+    clocks: Clocks,
+    progress: Arc<Progress>,
     trace: TraceParent,
     kept: Kept<'a>,
     /// The attempt that is made now waits for a connection.
@@ -52,8 +56,6 @@ struct Call<'a> {
     number: u32,
     /// When it began.
     began: Tick,
-    /// How long earlier attempts have waited for the client.
-    waited_before: Duration,
     /// Endpoints that earlier attempts went to, by their index.
     been_to: Vec<usize>,
     tried: Vec<Tried>,
@@ -67,6 +69,14 @@ struct Failed {
     /// What the client is told if it was the last one.
     reason: Reason,
     why: String,
+}
+
+/// Why an attempt is given up.
+enum Over {
+    /// A clock has run out.
+    Time,
+    /// Nothing of the request's body has moved for too long.
+    Idle(Side),
 }
 
 /// An attempt that got one.
@@ -102,10 +112,16 @@ pub(super) async fn run(
         backend.protocol_for(record.is_grpc || (upgrade.is_none() && headers::wants_trailers(&head.headers)));
     outgoing::address(head, protocol, &backend.service);
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
+    let progress = record.progress.clone();
     let mut call = Call {
-        deadline: Deadline::sooner(started, route.timeouts.request, asked),
-        asked,
-        kept: Kept::new(head, body, route, backend),
+        clocks: Clocks {
+            started,
+            asked: Deadline::after(started, asked),
+            request: route.timeouts.request,
+            attempt: route.timeouts.attempt,
+        },
+        kept: Kept::new(head, body, &progress, route, backend),
+        progress,
         record,
         service,
         route,
@@ -115,7 +131,6 @@ pub(super) async fn run(
         waits: false,
         number: 1,
         began: started,
-        waited_before: Duration::ZERO,
         been_to: Vec::new(),
         tried: Vec::new(),
     };
@@ -149,18 +164,15 @@ impl Call<'_> {
     /// One attempt. The outer error ends the request, the inner one may be tried again.
     async fn attempt(&mut self) -> Result<Result<Answer, Failed>, Box<Refusal>> {
         let now = if self.number == 1 { self.record.started } else { self.now() };
-        if self.deadline.has_passed(now) {
+        if self.whole().has_passed(now) {
             return Err(self.refusal(Reason::Deadline));
         }
-        (self.began, self.waited_before) = (now, self.kept.waited_for_client());
+        self.began = now;
         let (endpoint, permit) = self.pick(now)?;
         let slot = self.record.arrival.lane;
         let in_progress = endpoint.load(slot).start(now);
-        let wait = self.deadline.for_attempt(now, self.route.timeouts.attempt);
-        let result = match wait {
-            None => Ok(self.exchange(&endpoint, now).await),
-            Some(wait) => tokio::time::timeout(wait, self.exchange(&endpoint, now)).await,
-        };
+        let (clocks, progress, plane) = (self.clocks, self.progress.clone(), self.record.arrival.plane.clone());
+        let result = in_time(&plane, clocks, &progress, now, self.exchange(&endpoint, now)).await;
         let done = self.now();
         let failed = match result {
             Ok(Ok((response, connection))) => {
@@ -169,16 +181,30 @@ impl Call<'_> {
                 return Ok(Ok(Answer { response, connection, endpoint, permit, seen, took, at: done }));
             }
             Ok(Err(failed)) => failed,
-            Err(_) if self.waits => self.unconnected(&endpoint, wait.unwrap_or_default()),
-            Err(_) => self.timed_out(wait.unwrap_or_default()),
+            Err(Over::Time) if self.waits => self.unconnected(&endpoint, done.since(now)),
+            Err(Over::Time) => self.timed_out(self.waited(now, done)),
+            Err(Over::Idle(side)) => self.idle(side),
         };
         in_progress.end(classify::outcome(failed.ending), done);
         self.settle(&endpoint, permit, failed.ending, done);
         self.note(&endpoint, failed.why.clone(), done.since(now));
-        if self.deadline.has_passed(done) && failed.happened == Happened::Timeout {
+        let late = matches!(failed.reason, Reason::BodyLate(_)) || self.whole().has_passed(done);
+        if late && failed.happened == Happened::Timeout {
             return Err(self.refusal(failed.reason));
         }
         Ok(Err(failed))
+    }
+
+    /// When the request as a whole is over, as far as is known.
+    fn whole(&self) -> Deadline {
+        self.clocks.whole(self.progress.offered())
+    }
+
+    /// How long the endpoint was waited for that has not answered in time.
+    fn waited(&self, begun: Tick, done: Tick) -> Duration {
+        let waits = self.progress.waits();
+        let since = if let Waits::Answer(since) = waits { begun.max(since) } else { begun };
+        self.clocks.expiry(begun, waits).at().unwrap_or(done).since(since)
     }
 
     /// Power of two choices among the endpoints that no earlier attempt went to; among all when there is no other.
@@ -231,7 +257,7 @@ impl Call<'_> {
             };
             let stamp = Stamp {
                 span: self.trace.child(self.random()),
-                remaining: self.deadline.remaining(now),
+                remaining: self.clocks.asked.remaining(now),
                 host: endpoint.host.as_ref(),
                 before: self.number - 1,
                 is_grpc: self.record.is_grpc,
@@ -287,7 +313,8 @@ impl Call<'_> {
         if let Some(downstream) = downstream
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
-            tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection);
+            let around = self.record.release();
+            tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection, around);
             return response.map(|_| Answered::empty());
         }
         self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None, None));
@@ -310,6 +337,42 @@ impl Call<'_> {
             line.attempts = self.number;
         }
     }
+}
+
+/// Waits for an answer as long as an attempt that began at `begun` may take. One timer, which is moved only when it has run out:
+/// a body that is on its way holds the clocks, and none that begins later is over before the next look.
+async fn in_time<T>(
+    plane: &Plane,
+    clocks: Clocks,
+    progress: &Progress,
+    begun: Tick,
+    exchange: impl Future<Output = T>,
+) -> Result<T, Over> {
+    let first = clocks.expiry(begun, progress.waits()).at();
+    let (mut exchange, mut armed) = (pin!(exchange), first.is_some());
+    let mut timer = pin!(tokio::time::sleep(first.unwrap_or(begun).since(begun)));
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        if let Poll::Ready(side) = progress.poll_idle(cx) {
+            return Poll::Ready(Err(Over::Idle(side)));
+        }
+        while armed && timer.as_mut().poll(cx).is_ready() {
+            let (now, waits) = (plane.now(), progress.waits());
+            let expiry = clocks.expiry(begun, waits);
+            if expiry.has_passed(now) {
+                return Poll::Ready(Err(Over::Time));
+            }
+            let look = if waits == Waits::Body { Deadline::after(now, clocks.shortest()) } else { Deadline::NEVER };
+            match expiry.or(look).at() {
+                Some(next) => timer.as_mut().reset(tokio::time::Instant::now() + next.since(now)),
+                None => armed = false,
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// The server's wish about trying again.

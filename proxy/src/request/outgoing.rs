@@ -38,7 +38,8 @@ pub(super) fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
 pub(super) struct Stamp<'a> {
     /// This attempt's own span.
     pub(super) span: TraceParent,
-    /// What is left of the request's time, for gRPC.
+    /// What is left of the time that the client has asked for. A bound of ours would be taken for the client's at the next hop,
+    /// and hold for the whole answer there.
     pub(super) remaining: Option<Duration>,
     /// The endpoint's own name, where it is not asked by the service's.
     pub(super) host: Option<&'a HeaderValue>,

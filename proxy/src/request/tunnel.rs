@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use policy::bulkhead::Permit;
 use policy::host::Authority;
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 
@@ -75,14 +76,26 @@ pub(super) fn prepare(head: &mut Parts, protocol: HeaderValue, arrival: &Arrival
 }
 
 /// Lets bytes go both ways until both sides have ended (one may end first), nothing has come for too long
-/// ([`crate::edge::TUNNEL_IDLE_TICKS_MAX`]), or the door is done waiting. Either end that breaks off takes the other with it.
-pub(super) fn splice(arrival: &Arc<Arrival>, downstream: Downstream, upstream: OnUpgrade, connection: Connection) {
+/// ([`crate::edge::TUNNEL_IDLE_TICKS_MAX`]), or the door is done waiting. Either end that breaks off takes the other with it. Its
+/// place in the bulkhead is the tunnel's for as long as it stands.
+pub(super) fn splice(
+    arrival: &Arc<Arrival>,
+    downstream: Downstream,
+    upstream: OnUpgrade,
+    connection: Connection,
+    place: Option<Permit>,
+) {
     let Downstream { upgrade, control } = downstream;
     let around = stands(arrival);
     let task = async move {
         // The connection's driver hands its stream over only while someone holds the connection.
-        let (_connection, _around) = (connection, around);
-        let Ok((downstream, upstream)) = tokio::try_join!(upgrade, upstream) else { return };
+        let (_connection, _around, _place) = (connection, around, place);
+        let upgraded = tokio::select! {
+            biased;
+            upgraded = async { tokio::try_join!(upgrade, upstream) } => upgraded,
+            () = killed(Some(&control)) => return,
+        };
+        let Ok((downstream, upstream)) = upgraded else { return };
         control.becomes_tunnel();
         let mut downstream = Io::new(TokioIo::new(downstream), control.clone());
         let mut upstream = TokioIo::new(upstream);

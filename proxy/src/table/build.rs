@@ -242,7 +242,7 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
     // to the caller at once: it may know another instance.
     let mut rule = Rule::plain(&name);
     "application".clone_into(&mut rule.name);
-    rule.timeouts = Timeouts { request: None, attempt: None };
+    rule.timeouts = Timeouts { request: None, attempt: None, idle: inbound.idle };
     rule.retry = Retry { on: [RetryOn::ResetBeforeProcessing].into(), ..Retry::default() };
     let backend = Backend {
         service: name.clone(),

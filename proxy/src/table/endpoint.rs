@@ -12,8 +12,9 @@ use policy::classify::{self, Ending, Outcome};
 use policy::time::Tick;
 use runtime::http::BoxError;
 
-use crate::body::{Progress, Sent};
+use crate::body::Sent;
 use crate::plane::Plane;
+use crate::progress::Progress;
 use crate::upstream::{Connection, Dial, Dialler, Place, Pool, Stream, ending};
 
 /// One endpoint of a service. Each lane has its own connections to it and its own view of its load; the breaker is shared, since
@@ -116,7 +117,7 @@ pub(crate) struct Lease {
     held: Held,
     permit: Option<Permit>,
     /// The request's body, which may still be on its way.
-    request: Option<Progress>,
+    request: Option<Arc<Progress>>,
 }
 
 enum Held {
@@ -131,7 +132,7 @@ impl Lease {
         slot: usize,
         connection: Connection,
         permit: Option<Permit>,
-        request: Option<Progress>,
+        request: Option<Arc<Progress>>,
     ) -> Self {
         let held = match connection {
             Connection::Http1 { sender, place, .. } => Held::Http1(sender, place),
@@ -158,7 +159,7 @@ impl Lease {
 
     /// How it ended when its body broke off.
     pub(crate) fn broke(&self, error: &BoxError) -> Ending {
-        if self.request.as_ref().is_some_and(|request| request.is_downstream() || request.is_long()) {
+        if self.request.as_ref().is_some_and(|request| request.is_broken_off() || request.is_too_long()) {
             return Ending::ClientBody;
         }
         ending::answer(error, || match &self.held {

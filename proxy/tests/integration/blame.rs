@@ -173,6 +173,7 @@ async fn a_client_s_slow_body_is_the_client_s() {
     let app = App::saying("in").await;
     let mut part = external("peer", Protocol::Http, &[app.address]);
     part.routes[0].timeouts.attempt = Some(Duration::from_millis(300));
+    part.routes[0].timeouts.idle = Some(Duration::from_secs(1));
     let node = caller(part).await;
     for _ in 0..2 {
         let request = Request::post("/").header("host", "peer").body(hanging()).unwrap();

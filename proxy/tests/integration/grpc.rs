@@ -16,7 +16,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::kit::{App, Mesh, Node, endpoint, in_mesh, soon};
+use crate::kit::{App, Mesh, Node, endpoint, external, in_mesh, soon};
 
 /// Of calls that are to reach the application and then to run out of time.
 const DEADLINE: Duration = Duration::from_millis(1_500);
@@ -306,7 +306,7 @@ async fn a_deadline_cuts_a_stream_off_where_it_is() {
 }
 
 #[tokio::test]
-async fn the_route_s_bound_is_a_deadline_too() {
+async fn the_route_s_bound_is_a_deadline_too_but_not_the_client_s() {
     let mut setting = Setting::new().await;
     setting.warm().await;
     setting.orders.part("inventory").routes[0].timeouts.request = Some(DEADLINE);
@@ -314,8 +314,40 @@ async fn the_route_s_bound_is_a_deadline_too() {
     let status = setting.unary("never", None).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.message().contains("1500ms"), "{status:?}");
-    assert!(soon("the call", setting.timeouts.recv()).await.unwrap().is_some());
+    // The next hop would take it for what the client has asked for.
+    assert_eq!(soon("the call", setting.timeouts.recv()).await.unwrap(), None);
     soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_on_which_nobody_has_anything_to_say_outlives_every_bound_but_the_client_s() {
+    let (cancelled, _) = mpsc::unbounded_channel();
+    let (timeouts, _) = mpsc::unbounded_channel();
+    let greeter = Greeter { cancelled, timeouts, failures: Arc::default() };
+    let app = App::streaming(move |request| Box::pin(serve(greeter.clone(), request))).await;
+    let part = external("inventory", Protocol::Grpc, &[app.address]);
+    let mut orders = Mesh::new(&["inventory"]).caller("orders", vec![("inventory", part)]).await;
+    // A mesh's own 15 s for the answer's head; 5 min for a body that is stuck.
+    for (asked, stays) in [(None, true), (Some(7_200), true), (Some(600), false)] {
+        orders.apply();
+        let channel = Endpoint::from_shared(format!("http://{}", orders.outbound())).unwrap();
+        let channel = channel.origin("http://inventory".parse().unwrap()).connect().await.unwrap();
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.unwrap();
+        let (send, sent) = mpsc::channel(1);
+        let sent = stream::unfold(sent, |mut sent| async { sent.recv().await.map(|word: String| (word, sent)) });
+        let mut request = Request::new(sent);
+        if let Some(seconds) = asked {
+            request.set_timeout(Duration::from_secs(seconds));
+        }
+        send.send("first".to_owned()).await.unwrap();
+        let mut answers = client.streaming(request, path("Both"), Codec::default()).await.unwrap().into_inner();
+        assert_eq!(answers.message().await.unwrap().as_deref(), Some("FIRST"));
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        let _ = send.send("second".to_owned()).await;
+        let second = answers.message().await;
+        assert_eq!(second.is_ok_and(|word| word.is_some_and(|word| word == "SECOND")), stays, "{asked:?}");
+    }
 }
 
 #[tokio::test]

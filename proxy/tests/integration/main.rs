@@ -9,6 +9,7 @@ mod answers;
 mod blame;
 mod bounds;
 mod calls;
+mod clocks;
 mod cuts;
 mod doors;
 mod drain;

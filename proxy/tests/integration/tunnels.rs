@@ -177,6 +177,39 @@ async fn a_drain_closes_tunnels_at_its_end() {
 }
 
 #[tokio::test]
+async fn a_tunnel_has_a_place_among_the_requests_in_progress_for_as_long_as_it_stands() {
+    let app = sockets(|mut socket| async move {
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let mesh = Mesh::new(&["orders", "chat"]);
+    let limits = model::config::Inbound { concurrent_max: 1, ..model::config::Inbound::default() };
+    let target = Target::Application(app.address);
+    let chat = mesh.callee_with("chat", Protocol::Http, target, &["orders"], limits).await;
+    let part = in_mesh("chat", Protocol::Http, vec![endpoint("chat-0", chat.inbound())]);
+    let orders = mesh.caller("orders", vec![("chat", part)]).await;
+    for http2 in [false, true] {
+        let socket = websocket(orders.outbound(), http2).await;
+        let refused = crate::kit::get(orders.outbound(), "chat", "/").await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE, "http2: {http2}");
+        assert!(header(&refused, "proxy-status").contains("connection_limit_reached"), "{:?}", refused.headers());
+        drop(socket);
+        // The application would take no other request: that one came so far is what counts.
+        let free = async {
+            loop {
+                let request = Request::get("/").header("host", "chat").header("connection", "Upgrade");
+                let request = request.header("upgrade", "websocket").body(empty()).unwrap();
+                let answer = Client::http1(orders.outbound()).await.try_send(request).await.unwrap();
+                if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
+                    return;
+                }
+            }
+        };
+        crate::kit::soon("that the place is free", free).await;
+    }
+}
+
+#[tokio::test]
 async fn an_extended_connect_that_is_not_taken_is_an_error_of_its_own() {
     let app = App::saying("no such thing").await;
     let (orders, _chat) = two(&app).await;

@@ -65,6 +65,7 @@ fn route(route: wire::Route) -> Result<Route, Error> {
         timeouts: Timeouts {
             request: route.request_timeout_ms.map(Duration::from_millis),
             attempt: route.attempt_timeout_ms.map(Duration::from_millis),
+            idle: route.idle_timeout_ms.map(Duration::from_millis),
         },
         retry: retry(required("retry", route.retry)?).within("retry")?,
     })
@@ -128,6 +129,7 @@ fn inbound_part(part: wire::InboundPart) -> Result<InboundPart, Error> {
         protocol: protocol(part.protocol)?,
         callers: set("callers", &part.callers)?,
         limits: Inbound { body_bytes_max: part.body_bytes_max, concurrent_max: part.concurrent_max },
+        idle: part.idle_timeout_ms.map(Duration::from_millis),
     })
 }
 

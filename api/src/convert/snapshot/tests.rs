@@ -40,7 +40,11 @@ fn route() -> Route {
             Backend { service: name("payments"), subset: Some(name("v1")), weight: 95 },
             Backend { service: name("payments"), subset: None, weight: 5 },
         ],
-        timeouts: Timeouts { request: None, attempt: Some(Duration::from_millis(800)) },
+        timeouts: Timeouts {
+            request: None,
+            attempt: Some(Duration::from_millis(800)),
+            idle: Some(Duration::from_secs(70)),
+        },
         retry: Retry {
             attempts: 3,
             on: BTreeSet::from(on),
@@ -131,6 +135,7 @@ fn snapshot() -> Snapshot {
             protocol: Protocol::Http,
             callers,
             limits: Inbound { body_bytes_max: 9, concurrent_max: 10 },
+            idle: Some(Duration::from_secs(80)),
         }),
         gateway: Some(GatewayPart {
             listen: "0.0.0.0:8080".parse().unwrap(),

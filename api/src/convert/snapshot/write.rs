@@ -66,6 +66,7 @@ impl From<Route> for wire::Route {
             backends: route.backends.into_iter().map(Into::into).collect(),
             request_timeout_ms: route.timeouts.request.map(millis),
             attempt_timeout_ms: route.timeouts.attempt.map(millis),
+            idle_timeout_ms: route.timeouts.idle.map(millis),
             retry: Some(route.retry.into()),
         }
     }
@@ -131,6 +132,7 @@ impl From<InboundPart> for wire::InboundPart {
             callers: part.callers.iter().map(ToString::to_string).collect(),
             body_bytes_max: part.limits.body_bytes_max,
             concurrent_max: part.limits.concurrent_max,
+            idle_timeout_ms: part.idle.map(millis),
         }
     }
 }

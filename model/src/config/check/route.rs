@@ -178,7 +178,11 @@ fn timeouts(desk: &mut Desk<'_, '_>, written: Option<&document::Timeouts>) -> Ti
         let message = format!("one attempt may take {}, but the whole request only {whole}", scalar.text());
         desk.error(scalar.at, Mistake::new(code::TIMEOUT_ORDER, message).nearest(Some(whole)));
     }
-    Timeouts { request, attempt }
+    let idle = match written.idle.as_ref().and_then(|idle| desk.read(idle)) {
+        Some(duration) => bound(duration),
+        None => default.idle,
+    };
+    Timeouts { request, attempt, idle }
 }
 
 fn retry(desk: &mut Desk<'_, '_>, written: Option<&document::Retry>) -> Retry {

@@ -96,7 +96,8 @@ pub struct Backend {
     pub weight: Option<Scalar<Whole<0, 1_000_000>>>,
 }
 
-/// How long a request may take, up to the head of its response; streams are not cut.
+/// How long a request may take. Up to the head of its response an endpoint has `request` and `attempt`, from when the whole request was
+/// sent to it; bodies have `idle`, and nothing else ends one that has begun.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timeouts {
@@ -104,6 +105,9 @@ pub struct Timeouts {
     pub request: Option<Scalar<Time<0, DAY>>>,
     /// One attempt; not longer than `request`. Absent or `0s`: the request's.
     pub attempt: Option<Scalar<Time<0, DAY>>>,
+    /// How long nothing of the request's or the response's body may move, looked at once a second. A gRPC stream on which nobody
+    /// has anything to say is not idle. Up to 1d. Default: 5m. `0s`: without bound.
+    pub idle: Option<Scalar<Time<0, DAY>>>,
 }
 
 /// What is tried again, and how often.

@@ -9,6 +9,7 @@ use policy::retry::{Happened, is_idempotent};
 use policy::time::Tick;
 
 use super::{Call, Failed};
+use crate::progress::Side;
 use crate::refusal::Reason;
 use crate::table::Endpoint;
 use crate::upstream::{Full, Unreachable, ending};
@@ -22,13 +23,15 @@ impl Call<'_> {
 
     /// How long this attempt has taken, and how much of that it waited for the client.
     fn times(&self) -> (Duration, Duration) {
-        (self.now().since(self.began), self.kept.waited_for_client().saturating_sub(self.waited_before))
+        let took = self.now().since(self.began);
+        let waits = self.progress.waits_for_client();
+        (took, if waits { took } else { self.progress.offered().since(self.began) })
     }
 
     /// How an attempt ends that got no answer in time: by this side's clock, or by that of the endpoint's own sidecar.
     pub(super) fn late(&self) -> Ending {
         let (took, client) = self.times();
-        let left = self.deadline.remaining(self.began);
+        let left = self.whole().remaining(self.began);
         let bound = match (self.route.timeouts.attempt, left) {
             (Some(attempt), None) if attempt <= took => Bound::Route,
             (Some(attempt), Some(left)) if attempt <= left => Bound::Route,
@@ -46,6 +49,16 @@ impl Call<'_> {
             reason: Reason::Timeout { service: self.backend.service.clone(), after: wait },
             why: "no answer in time".to_owned(),
         }
+    }
+
+    /// Nothing of the request's body has moved for too long.
+    pub(super) fn idle(&self, side: Side) -> Failed {
+        let after = self.progress.idle_max();
+        let (ending, reason, why) = match side {
+            Side::Client => (Ending::ClientSlow, Reason::BodyLate(after), "the client sent nothing more"),
+            Side::Endpoint => (Ending::Timeout, Reason::Unread(after), "it took nothing more of the request"),
+        };
+        Failed { happened: Happened::Timeout, ending, reason, why: why.to_owned() }
     }
 
     pub(super) fn unreachable(&self, error: &Unreachable) -> Failed {
@@ -107,11 +120,11 @@ impl Call<'_> {
         // Policy takes a reset before processing as safe for every method. On a reused connection that was written to, that is
         // likely but not proven, so only what is idempotent gets the benefit of it.
         let before_processing = unprocessed || (ending == Ending::IdleClosed && is_idempotent(self.kept.method()));
-        let (ending, reason) = match (self.kept.broken(), self.broke_off(ending)) {
-            (Some(broken), _) if broken.is_long() => (Ending::ClientBody, Reason::BodyTooLong(self.kept.bytes_max())),
-            (Some(broken), _) if broken.is_downstream() => (Ending::ClientBody, Reason::ClientGone),
-            (_, Ending::HeadTooLong) => (Ending::HeadTooLong, Reason::AnswerTooLong(service())),
-            (_, ending) => (ending, Reason::Broken(service())),
+        let (ending, reason) = match self.broke_off(ending) {
+            _ if self.progress.is_too_long() => (Ending::ClientBody, Reason::BodyTooLong(self.kept.bytes_max())),
+            _ if self.progress.is_broken_off() => (Ending::ClientBody, Reason::ClientGone),
+            Ending::HeadTooLong => (Ending::HeadTooLong, Reason::AnswerTooLong(service())),
+            ending => (ending, Reason::Broken(service())),
         };
         let happened = match ending {
             _ if before_processing => Happened::ResetBeforeProcessing,

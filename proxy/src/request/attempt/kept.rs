@@ -2,7 +2,7 @@
 //!
 //! Only what may be needed again is kept: most requests are moved to the endpoint as they came.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::Request;
 use http::request::Parts;
@@ -10,7 +10,8 @@ use http_body::Body as _;
 use policy::retry::is_idempotent;
 
 use super::super::outgoing::{self, Stamp};
-use crate::body::{Progress, Replay, Sent, Source};
+use crate::body::{Replay, Sent, Source};
+use crate::progress::Progress;
 use crate::table::{Backend, Route};
 
 /// The request as far as it is still here.
@@ -22,7 +23,6 @@ pub(super) struct Kept<'a> {
     body: Kind,
     replay: bool,
     method: http::Method,
-    broken: Option<Progress>,
     bytes_max: u64,
 }
 
@@ -34,16 +34,22 @@ enum Kind {
 }
 
 impl<'a> Kept<'a> {
-    pub(super) fn new(head: &'a mut Parts, body: Option<Source>, route: &Route, backend: &Backend) -> Self {
+    pub(super) fn new(
+        head: &'a mut Parts,
+        body: Option<Source>,
+        progress: &Arc<Progress>,
+        route: &Route,
+        backend: &Backend,
+    ) -> Self {
         // After it was sent, a request is only sent again where that is safe for its method or the endpoint can prove that it is.
         let safe = is_idempotent(head.method.as_str()) || route.retry.non_idempotent || backend.proves_unprocessed;
         let replay = safe && route.retry.attempts > 0;
-        let (mut bytes_max, mut broken) = (u64::MAX, None);
+        let mut bytes_max = u64::MAX;
         let body = match body.filter(|body| !body.is_end_stream()) {
             None => Kind::Empty,
             Some(mut body) => {
                 bytes_max = body.bytes_max();
-                broken = Some(body.watch());
+                body.report_to(progress.clone());
                 if replay {
                     let replay = Replay::new(body);
                     let handle = replay.handle();
@@ -53,7 +59,7 @@ impl<'a> Kept<'a> {
                 }
             }
         };
-        Self { method: head.method.clone(), head, copy: None, head_is_here: true, body, replay, broken, bytes_max }
+        Self { method: head.method.clone(), head, copy: None, head_is_here: true, body, replay, bytes_max }
     }
 
     /// The request for an attempt; `None` when it is not here any more.
@@ -83,6 +89,10 @@ impl<'a> Kept<'a> {
     /// Takes the request back, of which not a byte was sent: it can be sent after all, whatever its method is.
     pub(super) fn put_back(&mut self, request: Request<Sent>) {
         let (head, body) = request.into_parts();
+        let body = match body {
+            Sent::Held(held) => held.into_body().unwrap_or(Sent::Empty),
+            body => body,
+        };
         match (&mut self.body, body) {
             (Kind::Once(once), Sent::Stream(body)) => *once = Some(body),
             (Kind::Replay(first, _), Sent::Replay(view)) => *first = Some(view),
@@ -106,16 +116,6 @@ impl<'a> Kept<'a> {
 
     pub(super) fn method(&self) -> &str {
         self.method.as_str()
-    }
-
-    /// How the body broke, where it could without the HTTP library saying so.
-    pub(super) fn broken(&self) -> Option<&Progress> {
-        self.broken.as_ref()
-    }
-
-    /// How long the client was waited for, over all attempts until now.
-    pub(super) fn waited_for_client(&self) -> Duration {
-        self.broken.as_ref().map_or(Duration::ZERO, Progress::waited_for_client)
     }
 
     pub(super) fn bytes_max(&self) -> u64 {

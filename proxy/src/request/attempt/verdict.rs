@@ -67,7 +67,7 @@ impl Call<'_> {
                 None
             }
         };
-        let (lane, request) = (self.record.arrival.lane, self.kept.broken().cloned());
+        let (lane, request) = (self.record.arrival.lane, Some(self.progress.clone()));
         let mut lease = Lease::new(endpoint.clone(), lane, connection, permit, request);
         let happened = seen.happened;
         if let Some(happened) = happened
@@ -86,7 +86,7 @@ impl Call<'_> {
             // Between sidecars this header says that the application was not reached, so no application may say it.
             response.headers_mut().remove(&PROXY_STATUS);
         }
-        let left = self.asked.and_then(|_| self.deadline.remaining(self.now()));
+        let left = self.clocks.asked.remaining(self.now());
         Some(response.map(|body| {
             let body = if looked { Answered::peeked(peeked, body) } else { Answered::received(body) };
             match left {
@@ -150,7 +150,7 @@ impl Call<'_> {
             replayable: self.kept.is_here(),
             response_begun: false,
             pushback,
-            remaining: self.deadline.remaining(now),
+            remaining: self.whole().remaining(now),
         };
         let retry = &self.route.retry;
         let withdraw = || self.service.budget.withdraw(retry.budget, now);

@@ -1,6 +1,7 @@
 //! A request's body on its way into a stream, within what the endpoint is ready to take.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,11 +9,13 @@ use h2::{Reason, SendStream};
 use http_body::Body as _;
 
 use crate::body::Sent;
+use crate::progress::Progress;
 
 /// See the module. Dropping it before its end resets the stream.
 pub(super) struct Sending {
     body: Sent,
     stream: SendStream<Bytes>,
+    progress: Option<Arc<Progress>>,
     /// A piece that waits for the stream's window, and whether it is the last.
     waiting: Option<(Bytes, bool)>,
 }
@@ -22,7 +25,7 @@ struct Over;
 
 impl Sending {
     pub(super) fn new(body: Sent, stream: SendStream<Bytes>) -> Self {
-        Self { body, stream, waiting: None }
+        Self { progress: body.progress(), body, stream, waiting: None }
     }
 
     /// Sends what can be sent; ready when there is nothing more to send.
@@ -31,6 +34,11 @@ impl Sending {
             match self.step(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(Over)) => return Poll::Ready(()),
+                // Nobody takes it, or nobody gives it.
+                Poll::Pending if self.progress.as_ref().is_some_and(|progress| progress.is_over(cx).is_err()) => {
+                    self.stream.send_reset(Reason::CANCEL);
+                    return Poll::Ready(());
+                }
                 // An endpoint may have heard enough (RFC 9113 §8.1); then nobody waits for more of the body.
                 Poll::Pending => return self.stream.poll_reset(cx).map(drop),
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use model::config::{self, External, GatewayBackend, Protocol, Route};
+use model::config::{self, External, GatewayBackend, Protocol, Route, Timeouts};
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::{Endpoint, GatewayPart, InboundPart, ServicePart, Snapshot};
@@ -99,7 +99,7 @@ impl Mesh {
     ) -> Node {
         let mut node = self.node(Subject::Service(name(service)), false, Some(target), false).await;
         let callers: BTreeSet<_> = callers.iter().map(|text| Subject::Service(name(text))).collect();
-        node.snapshot.inbound = Some(InboundPart { protocol, callers, limits });
+        node.snapshot.inbound = Some(InboundPart { protocol, callers, limits, idle: Timeouts::default().idle });
         node.apply();
         node
     }
