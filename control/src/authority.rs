@@ -1,7 +1,8 @@
 //! The mesh's certificate authority: one root, which signs the short-lived certificates of the roles (X.509-SVID).
 //!
 //! It decides what stands in a certificate and nothing about who may have one: that is settled before it is asked, by a token
-//! or by the certificate that is being renewed. Of a request it takes the public key; the name is the one that the caller has proven.
+//! or by the certificate that is being renewed. Of a request it takes the public key; the names are those that the caller has
+//! proven: whose role it is as the one URI name, a SPIFFE ID, and which instance of it as the one DNS name.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,7 +122,7 @@ impl Authority {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let authority = Self::create(mesh, runtime::clock::wall_s())?;
-                disk::replace_private(disk, &path, authority.to_pem().as_bytes())?;
+                disk::replace(disk, &path, authority.to_pem().as_bytes())?;
                 Ok(authority)
             }
             Err(error) => Err(error.into()),
@@ -164,13 +165,20 @@ impl Authority {
         &self.root_pem
     }
 
-    /// Signs the key in `csr_pem` as `id`, from `now_s` (seconds since 1970) for `life`, or until the root ends.
+    /// Signs the key in `csr_pem` as the `instance` of `id`, from `now_s` (seconds since 1970) for `life`, or until the root ends.
     ///
     /// The certificate begins five minutes earlier, yet never before 1970. It serves both ends of a connection.
     ///
     /// # Errors
     /// When the request does not parse, is not signed by its own key, asks for another name, or the root has expired.
-    pub fn sign_csr(&self, csr_pem: &str, id: &SpiffeId, now_s: u64, life: Duration) -> Result<Signed, Error> {
+    pub fn sign_csr(
+        &self,
+        csr_pem: &str,
+        id: &SpiffeId,
+        instance: &Name,
+        now_s: u64,
+        life: Duration,
+    ) -> Result<Signed, Error> {
         if csr_pem.len() > CSR_LENGTH_MAX {
             return Err(Error::Request(format!("it is longer than {CSR_LENGTH_MAX} bytes")));
         }
@@ -188,7 +196,7 @@ impl Authority {
         let not_after_s = now_s.saturating_add(life.as_secs()).min(self.not_after_s);
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name(&id.subject.to_string());
-        params.subject_alt_names = vec![name];
+        params.subject_alt_names = vec![name, SanType::DnsName(Ia5String::try_from(instance.as_str())?)];
         params.serial_number = Some(serial()?);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

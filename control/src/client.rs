@@ -17,7 +17,7 @@ mod renewal;
 mod session;
 mod withdrawal;
 
-pub use enrolment::enrol;
+pub use enrolment::{Claim, TokenSource, enrol};
 pub(crate) use renewal::Life;
 pub use renewal::{keep_renewed, renew};
 pub use session::{Health, Hello, Offer, Options, Session};
@@ -37,6 +37,17 @@ pub enum Error {
     /// It said no: another attempt would end the same way.
     #[error("the control plane refused: {0}")]
     Refused(String),
+    /// There is no token to show.
+    #[error("the token cannot be read: {0}")]
+    Token(#[source] std::io::Error),
+    /// A certificate that should be renewed was not, and no token helped.
+    #[error("{renewal}; and by its token: {token}")]
+    Neither {
+        /// Why it was not renewed.
+        renewal: Box<Error>,
+        /// Why the role could not enrol anew.
+        token: Box<Error>,
+    },
     /// The identity, the roots or what came back cannot be used.
     #[error(transparent)]
     Identity(#[from] runtime::identity::Error),
@@ -56,6 +67,11 @@ impl Error {
     /// Whether a later attempt may succeed.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        match self {
+            Self::Unreachable { .. } => true,
+            // Who is asked about the token has answered, so it was no matter of reach that the certificate was not renewed.
+            Self::Neither { token, .. } => token.is_temporary(),
+            Self::Refused(_) | Self::Token(_) | Self::Identity(_) => false,
+        }
     }
 }

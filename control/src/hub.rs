@@ -53,16 +53,17 @@ struct State {
     // What each subject was told last, and at which change that was cut: when nothing has changed since, it still holds.
     told: BTreeMap<Subject, (u64, Arc<Snapshot>)>,
     changes: u64,
-    // The highest version that an instance of the subject has seen, also in an earlier life of the control plane.
+    // The last version that each subject was told; `version` for one that was told nothing in this life of the control plane.
     versions: BTreeMap<Subject, u64>,
+    version: u64,
     sidecars: Sidecars,
 }
 
 impl Hub {
     /// A hub on `revision`. `restarted` says that an earlier life of this control plane may have told roles of instances that the
-    /// registry does not know yet.
+    /// registry does not know yet. What is told is numbered above `version`, which is above what any earlier life has told.
     #[must_use]
-    pub fn new(revision: Revision, restarted: bool) -> Arc<Self> {
+    pub fn new(revision: Revision, restarted: bool, version: u64) -> Arc<Self> {
         let started = Instant::now();
         let state = State {
             revision,
@@ -70,6 +71,7 @@ impl Hub {
             told: BTreeMap::new(),
             changes: 0,
             versions: BTreeMap::new(),
+            version,
             sidecars: Sidecars::default(),
         };
         Arc::new(Self {
@@ -106,19 +108,14 @@ impl Hub {
         self.refilled
     }
 
-    /// An instance begins a stream. `version` is the one it runs on, 0 for none: what it is sent will be numbered above.
+    /// An instance begins a stream.
     ///
     /// # Errors
     /// When its subject has too many instances.
-    pub fn hello(&self, subject: &Subject, hello: Hello, version: u64) -> Result<Stream, registry::Error> {
+    pub fn hello(&self, subject: &Subject, hello: Hello) -> Result<Stream, registry::Error> {
         let mut state = self.state();
         let stream = state.registry.hello(subject, hello, self.started.elapsed())?;
         state.sidecars.begin(&stream);
-        let seen = state.versions.entry(subject.clone()).or_default();
-        if *seen < version {
-            *seen = version;
-            state.told.remove(subject);
-        }
         self.ring(state);
         Ok(stream)
     }
@@ -228,7 +225,7 @@ impl Hub {
 
 impl State {
     fn snapshot(&mut self, subject: &Subject) -> Option<Arc<Snapshot>> {
-        let State { revision, registry, told, changes, versions, .. } = self;
+        let State { revision, registry, told, changes, versions, version: first, .. } = self;
         let last = told.get_mut(subject);
         if let Some((cut_at, told)) = &last
             && cut_at == changes
@@ -243,7 +240,7 @@ impl State {
                 return Some(told.clone());
             }
         }
-        let version = versions.entry(subject.clone()).or_default();
+        let version = versions.entry(subject.clone()).or_insert(*first);
         *version += 1;
         fresh.version = *version;
         let fresh = Arc::new(fresh);

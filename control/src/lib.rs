@@ -20,6 +20,7 @@ pub mod registry;
 pub mod token;
 pub mod view;
 
+mod epoch;
 mod hub;
 mod plane;
 mod publisher;

@@ -11,6 +11,7 @@ use api::control::discovery_server::DiscoveryServer;
 use arc_swap::ArcSwap;
 use model::config::Config;
 use model::identity::{SpiffeId, Subject};
+use model::name::Name;
 use runtime::clock;
 use runtime::drain::Drain;
 use runtime::identity::{self, Credentials, Identity, Request};
@@ -21,13 +22,14 @@ use tonic::transport::Server;
 
 use crate::authority::{self, Authority};
 use crate::client::Life;
+use crate::epoch;
 use crate::publisher::{self, Publisher};
 use crate::revisions::Revisions;
 use crate::serve::admin::{self, Admin};
 use crate::serve::counters::Counters;
 use crate::serve::discovery::{Discovery, REPORT_BYTES_MAX};
 use crate::serve::enrolment::Enrolment;
-use crate::serve::listener::{self, Settings};
+use crate::serve::listener::{self, Bounds, Settings};
 use crate::token::Secret;
 use crate::view;
 
@@ -39,8 +41,11 @@ const STREAMS_PER_CONNECTION_MAX: u32 = 16;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a role may take to answer a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest time between two looks at the control plane's own certificate.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// The longest time between two looks at the control plane's own certificate. Timers stand still while a machine is suspended, so
+/// after it wakes nobody gets in for as long as this.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(5);
+/// The name of the control plane's one instance in its certificate.
+const INSTANCE: &str = "control-plane";
 
 /// How a control plane runs.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub struct Options {
     pub token_secret: Secret,
     /// How long a role's certificate holds. 1 h is usual.
     pub certificate_life: Duration,
+    /// How long after its end a role's certificate can still be renewed, by whoever holds its key. 24 h is usual.
+    pub renewal_grace: Duration,
     /// Where its metrics are registered.
     pub metrics: Metrics,
     /// Ends it.
@@ -106,7 +113,8 @@ impl ControlPlane {
     /// # Errors
     /// When an address is taken, the folder cannot be read or written, or the authority in it is of another mesh.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { config, disk, dir, listen, admin, token_secret, certificate_life, metrics, drain } = options;
+        let Options { config, disk, dir, listen, admin, token_secret, certificate_life, renewal_grace, metrics, drain } =
+            options;
         if let Some(open) = admin.filter(|address| !address.ip().is_loopback()) {
             return Err(Error::AdminInTheOpen(open));
         }
@@ -116,20 +124,22 @@ impl ControlPlane {
         let authority = Arc::new(Authority::load_or_create(&*disk, &dir, &mesh)?);
         let own = Identity::new(own_credentials(&authority, certificate_life)?)?;
         let counters = Counters::register(&metrics);
-        let publisher = Arc::new(Publisher::start(Revisions::open(disk, &dir)?, config, counters.clone())?);
+        let version = epoch::begin(&*disk, &dir, clock::wall_s())?;
+        let publisher = Arc::new(Publisher::start(Revisions::open(disk, &dir)?, config, version, counters.clone())?);
         let door = Listener::open(listen, Share::Alone).await.map_err(Error::Listen)?;
         let address = door.local_addr()?;
         let admin_address = match admin {
             Some(admin) => Some(open_admin(admin, &publisher, &metrics, &drain).await.map_err(Error::ListenAdmin)?),
             None => None,
         };
-        let settings: Settings = Arc::new(ArcSwap::new(own.current().server_with_strangers()?));
+        let settings: Settings = Arc::new(ArcSwap::new(own.current().server_with_applicants(renewal_grace)?));
         let hub = publisher.hub();
         let enrolment = Enrolment {
             authority: authority.clone(),
             hub: hub.clone(),
             secret: token_secret,
             life: certificate_life,
+            grace: renewal_grace,
             counters: counters.clone(),
         };
         let discovery = Discovery::new(hub.clone(), counters, drain.clone());
@@ -140,7 +150,8 @@ impl ControlPlane {
             drop(lock);
         });
         drain.spawn(hub.clone().expire(drain.clone()));
-        drain.spawn(keep_renewed(own, authority.clone(), certificate_life, settings, drain.clone()));
+        let lives = Lives { certificate: certificate_life, grace: renewal_grace };
+        drain.spawn(keep_renewed(own, authority.clone(), lives, settings, drain.clone()));
         Ok(Self { address, admin_address, authority, publisher })
     }
 
@@ -203,7 +214,7 @@ async fn open_admin(
 }
 
 async fn serve(door: Listener, settings: Settings, enrolment: Enrolment, discovery: Discovery, drain: Drain) {
-    let incoming = listener::accept(door, settings, &drain);
+    let incoming = listener::accept(door, settings, Bounds::default(), &drain);
     let served = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -220,21 +231,29 @@ async fn serve(door: Listener, settings: Settings, enrolment: Enrolment, discove
 /// The control plane signs its own certificate.
 fn own_credentials(authority: &Authority, life: Duration) -> Result<Credentials, Error> {
     let id = SpiffeId { mesh: authority.mesh().clone(), subject: Subject::ControlPlane };
+    let instance = Name::new(INSTANCE).map_err(io::Error::other)?;
     let Request { key_pem, csr_pem } = Request::new(&id)?;
-    let signed = authority.sign_csr(&csr_pem, &id, clock::wall_s(), life)?;
+    let signed = authority.sign_csr(&csr_pem, &id, &instance, clock::wall_s(), life)?;
     Ok(Credentials { chain_pem: signed.chain_pem, key_pem, roots_pem: authority.roots_pem().to_owned() })
 }
 
+/// How long certificates hold, and how long after that they can be renewed.
+#[derive(Debug, Clone, Copy)]
+struct Lives {
+    certificate: Duration,
+    grace: Duration,
+}
+
 /// Keeps the control plane's own certificate from ending.
-async fn keep_renewed(own: Identity, authority: Arc<Authority>, life: Duration, settings: Settings, drain: Drain) {
+async fn keep_renewed(own: Identity, authority: Arc<Authority>, lives: Lives, settings: Settings, drain: Drain) {
     tokio::select! {
         () = drain.requested() => {}
-        () = renew_for_ever(&own, &authority, life, &settings) => {}
+        () = renew_for_ever(&own, &authority, lives, &settings) => {}
     }
 }
 
 /// What is due is read off the clock at each turn.
-async fn renew_for_ever(own: &Identity, authority: &Authority, life: Duration, settings: &Settings) {
+async fn renew_for_ever(own: &Identity, authority: &Authority, lives: Lives, settings: &Settings) {
     let mut current = Life::begins(own, 0.0);
     loop {
         let wait = current.due(clock::wall_ms());
@@ -242,16 +261,16 @@ async fn renew_for_ever(own: &Identity, authority: &Authority, life: Duration, s
             tokio::time::sleep(wait.min(LOOK_INTERVAL_MAX)).await;
             continue;
         }
-        let renewed = own_credentials(authority, life).and_then(|credentials| {
+        let renewed = own_credentials(authority, lives.certificate).and_then(|credentials| {
             own.replace(credentials)?;
-            settings.store(own.current().server_with_strangers()?);
+            settings.store(own.current().server_with_applicants(lives.grace)?);
             Ok(())
         });
         match renewed {
             Ok(()) => current = Life::begins(own, 0.0),
             Err(error) => {
                 tracing::error!(%error, "the control plane's own certificate could not be renewed");
-                tokio::time::sleep(LOOK_INTERVAL_MAX.min(life / 10)).await;
+                tokio::time::sleep(LOOK_INTERVAL_MAX.min(lives.certificate / 10)).await;
             }
         }
     }

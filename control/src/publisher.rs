@@ -44,8 +44,8 @@ pub enum Error {
 }
 
 impl Publisher {
-    /// Takes up the last kept revision, or makes `config` a new one when it differs.
-    pub(crate) fn start(revisions: Revisions, config: Config, counters: Counters) -> io::Result<Self> {
+    /// Takes up the last kept revision, or makes `config` a new one when it differs. Snapshots are numbered above `version`.
+    pub(crate) fn start(revisions: Revisions, config: Config, version: u64, counters: Counters) -> io::Result<Self> {
         let last = revisions.last()?;
         let restarted = last.is_some();
         let number = last.as_ref().map_or(0, |(number, _)| *number);
@@ -56,7 +56,7 @@ impl Publisher {
         }
         tracing::info!(revision = revision.number, new = !same, "the configuration is in force");
         counters.revision.set(i64::try_from(revision.number).unwrap_or(i64::MAX));
-        Ok(Self { hub: Hub::new(revision, restarted), counters, revisions: Mutex::new(revisions) })
+        Ok(Self { hub: Hub::new(revision, restarted, version), counters, revisions: Mutex::new(revisions) })
     }
 
     /// The hub that the revisions are put into.

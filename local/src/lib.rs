@@ -100,8 +100,7 @@ impl Local {
     pub fn keep_credentials(&self, credentials: &Credentials) -> Result<(), Error> {
         let parts = [&*credentials.key_pem, &credentials.chain_pem, &credentials.roots_pem];
         let path = self.dir.join(CREDENTIALS_FILE);
-        disk::replace_private(&*self.disk, &path, parts.join(PART).as_bytes())
-            .map_err(|source| Error::Disk { path, source })
+        disk::replace(&*self.disk, &path, parts.join(PART).as_bytes()).map_err(|source| Error::Disk { path, source })
     }
 
     /// The identity that was kept; `None` where there has been none.

@@ -64,6 +64,7 @@ fn remedied(error: proxy::Error) -> anyhow::Error {
             anyhow::anyhow!("{error}; `listen` of the gateway in the mesh file moves it, or `--listen`")
         }
         proxy::Error::Listen { door, .. } => anyhow::anyhow!("{error}; `--{door}` moves it"),
+        proxy::Error::InTheOpen { door, .. } => anyhow::anyhow!("{error}; `--{door}` moves it"),
         proxy::Error::NoIdentity => error.into(),
     }
 }

@@ -7,6 +7,7 @@
 mod error;
 pub mod event;
 pub(crate) mod folder;
+pub(crate) mod health;
 mod invocation;
 pub mod leftover;
 mod mesh;
@@ -16,6 +17,7 @@ mod process;
 mod program;
 pub mod show;
 mod supervisor;
+mod tokens;
 
 pub use error::Error;
 pub use event::{Event, State};

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Longest host name in octets (RFC 1035 §2.3.4).
 pub const HOST_LENGTH_MAX: usize = 253;
@@ -66,6 +66,13 @@ impl<'a> Authority<'a> {
             return Err(Error::Ipv6);
         }
         Ok(Self { host: name(host)?, port: port.map_or(Ok(None), parse_port)? })
+    }
+
+    /// Whether it names the machine that it is said on: `localhost` (RFC 6761 §6.3), or an address of loopback.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        &*self.host == "localhost"
+            || self.host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
 
     /// The port, or the scheme's own (`http` 80, `https` 443) where none was written.
@@ -149,6 +156,26 @@ mod tests {
             let authority = Authority::parse(text).unwrap();
             assert_eq!((authority.host.as_ref(), authority.port), (host, port), "{text}");
             assert_eq!(authority.to_string(), normal);
+        }
+    }
+
+    #[test]
+    fn what_names_this_machine() {
+        for (text, expected) in [
+            ("localhost", true),
+            ("LocalHost.:8080", true),
+            ("127.0.0.1:8080", true),
+            ("127.8.7.6", true),
+            ("[::1]:80", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("localhost.example.com", false),
+            ("127.0.0.1.example.com", false),
+            ("0.0.0.0:80", false),
+            ("10.0.0.1", false),
+            ("[::]", false),
+            ("sidecar", false),
+        ] {
+            assert_eq!(Authority::parse(text).unwrap().is_loopback(), expected, "{text}");
         }
     }
 

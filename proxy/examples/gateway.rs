@@ -35,6 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         metrics: Metrics::default(),
         access_log: AccessLog::Off,
         outbound: None,
+        status: None,
         inbound: None,
         gateway: Some(listen),
         drain,

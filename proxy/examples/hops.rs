@@ -83,6 +83,7 @@ async fn start(
         metrics: Metrics::default(),
         access_log: AccessLog::Off,
         outbound,
+        status: None,
         inbound,
         gateway: None,
         drain: drain.clone(),

@@ -63,7 +63,7 @@ pub(crate) struct Meters {
     breaker_state: Family<EndpointLabels, Gauge>,
     connections: Family<EndpointLabels, Gauge>,
     /// Requests in progress, by [`Direction`].
-    pub(crate) in_flight: [Gauge; 3],
+    pub(crate) in_flight: [Gauge; 4],
 }
 
 /// The status classes, by index; `none` is for requests whose client left before an answer.
@@ -99,7 +99,7 @@ impl Meters {
             refusals: Family::default(),
             breaker_state: Family::default(),
             connections: Family::default(),
-            in_flight: [gauge(Direction::Outbound), gauge(Direction::Inbound), gauge(Direction::Gateway)],
+            in_flight: [Direction::Outbound, Direction::Inbound, Direction::Gateway, Direction::Status].map(gauge),
         };
         metrics.register(|registry| {
             registry.register("requests", "Requests that ended", meters.requests.clone());

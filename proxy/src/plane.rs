@@ -46,6 +46,9 @@ pub struct Options {
     pub access_log: AccessLog,
     /// Where the application reaches its sidecar: plain HTTP/1.1 and HTTP/2 with prior knowledge, on loopback.
     pub outbound: Option<SocketAddr>,
+    /// Where an operator reads health, metrics and status of a data plane that has no application to go out for, on loopback. It
+    /// leads nowhere else.
+    pub status: Option<SocketAddr>,
     /// Where the mesh reaches the application.
     pub inbound: Option<Inbound>,
     /// Takes the place of the address in a gateway's snapshot.
@@ -80,6 +83,14 @@ pub enum Error {
         door: &'static str,
         /// Why.
         source: io::Error,
+    },
+    /// Whoever reaches it is taken for the application, or for an operator, without being asked who it is.
+    #[error("{door}: {address} is not on loopback, where it would be reached by this machine alone")]
+    InTheOpen {
+        /// Which door.
+        door: &'static str,
+        /// Where it was to be.
+        address: SocketAddr,
     },
     /// Mutual TLS needs an identity.
     #[error("inbound: there is no identity to show to the mesh")]
@@ -226,8 +237,14 @@ impl DataPlane {
     /// Starts: on return every door of the options is open, and requests are answered 503 until there is a snapshot.
     ///
     /// # Errors
-    /// When an address cannot be listened on, or an inbound door is asked for without an identity.
+    /// When an address cannot be listened on, the outbound or the status door is to be reached from other machines, or an inbound
+    /// door is asked for without an identity.
     pub async fn start(mut options: Options) -> Result<Self, Error> {
+        for (direction, address) in [(Direction::Outbound, options.outbound), (Direction::Status, options.status)] {
+            if let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback()) {
+                return Err(Error::InTheOpen { door: direction.name(), address });
+            }
+        }
         if options.inbound.is_some() && options.identity.is_none() {
             return Err(Error::NoIdentity);
         }
@@ -258,6 +275,12 @@ impl DataPlane {
     #[must_use]
     pub fn outbound_address(&self) -> Option<SocketAddr> {
         self.doors.address(Direction::Outbound)
+    }
+
+    /// Where an operator reads its status.
+    #[must_use]
+    pub fn status_address(&self) -> Option<SocketAddr> {
+        self.doors.address(Direction::Status)
     }
 
     /// Where the mesh reaches the application.
@@ -293,9 +316,10 @@ impl DataPlane {
         tokio::join!(self.doors.close(Direction::Inbound, bound), self.doors.close(Direction::Gateway, bound));
     }
 
-    /// Closes the door for the application, as [`DataPlane::stop_inbound`]; to be done once the application has ended.
+    /// Closes the doors for the application and for operators, as [`DataPlane::stop_inbound`]; to be done once the application has
+    /// ended.
     pub async fn stop_outbound(&self, bound: Duration) {
-        self.doors.close(Direction::Outbound, bound).await;
+        tokio::join!(self.doors.close(Direction::Outbound, bound), self.doors.close(Direction::Status, bound));
     }
 
     /// What went out since the start.

@@ -42,6 +42,10 @@ pub(crate) enum Reason {
     OwnMethod,
     #[error("the sidecar itself answers at /healthz, /metrics and /v1/status, and nowhere else")]
     OwnPath,
+    #[error(
+        "this listener tells of this instance, as `sidecar`, localhost or a loopback address, and leads nowhere else"
+    )]
+    OwnHost,
     #[error("the request names no host")]
     NoHost,
     #[error("the request names two hosts")]
@@ -140,6 +144,7 @@ impl Reason {
             Self::Protocol(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-protocol", "Unknown protocol"),
             Self::NoHost | Self::TwoHosts | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
             Self::OwnMethod => wire(S::METHOD_NOT_ALLOWED, REQUEST, 12, "own-method", "Only GET here"),
+            Self::OwnHost => wire(S::MISDIRECTED_REQUEST, REQUEST, 7, "own-host", "Not under this name"),
             Self::OwnPath => wire(S::NOT_FOUND, REQUEST, 12, "own-path", "Nothing here"),
             Self::Path(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-path", "Bad path"),
             Self::Framing(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-framing", "Bad framing"),

@@ -126,6 +126,7 @@ fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), 
             Err(matching::may_not_call(table, service.name.as_str()))
         }
         (Direction::Outbound | Direction::Gateway, Matched::Service(..)) => Ok(()),
+        (Direction::Status, Matched::Service(..)) => Err(Reason::OwnHost.into()),
     }
 }
 
@@ -145,6 +146,8 @@ fn bytes_max(arrival: &Arrival, table: &Table) -> u64 {
     match arrival.direction {
         // The callee's own sidecar holds its bound; this side sees the application as its own.
         Direction::Outbound => u64::MAX,
+        // It has no use for a body.
+        Direction::Status => 0,
         Direction::Inbound => table.snapshot.inbound.as_ref().map_or(u64::MAX, |inbound| inbound.limits.body_bytes_max),
         Direction::Gateway => table.snapshot.gateway.as_ref().map_or(u64::MAX, |gateway| gateway.body_bytes_max),
     }

@@ -1,10 +1,12 @@
 //! What the host `sidecar` answers: health, metrics, and which endpoints there are, how they stand and why.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use model::name::Name;
+use model::unit::write_duration;
 use policy::breaker::Standing;
 use policy::time::Tick;
 use serde_json::{Value, json};
@@ -37,9 +39,17 @@ fn plain(status: StatusCode, content_type: &'static str, text: String) -> Respon
     response
 }
 
-/// Why what stands behind this data plane in the same process cannot do its work any more.
+/// Why this instance cannot do its work: what stands behind this data plane in the same process has failed, or nobody inside of
+/// the mesh would take a connection from it.
 fn failure(plane: &Plane) -> Option<String> {
-    plane.handler().and_then(|handler| handler.failure())
+    plane.handler().and_then(|handler| handler.failure()).or_else(|| uncertified(plane))
+}
+
+fn uncertified(plane: &Plane) -> Option<String> {
+    let ended_s = plane.identity.as_ref()?.current().ended_for_s(runtime::clock::wall_s());
+    let ago = write_duration(Duration::from_secs(ended_s));
+    (ended_s > 0)
+        .then(|| format!("the certificate ended {ago} ago and could not be renewed: no new connection can be made"))
 }
 
 /// The snapshot in force and its endpoints.

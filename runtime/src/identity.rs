@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::identity::{SpiffeId, Subject};
@@ -14,7 +15,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::tls::{Alpn, ClientVerifier, ServerVerifier, provider, roots_of};
+use crate::tls::{Admission, Alpn, ClientVerifier, Peer, ServerVerifier, provider, roots_of};
 
 /// A key and the certificate that says whose it is, in PEM.
 #[derive(Clone)]
@@ -80,6 +81,8 @@ pub struct Identity(Arc<ArcSwap<Current>>);
 pub struct Current {
     /// Who this role is.
     pub id: SpiffeId,
+    /// Which instance it is, as others are proven. `None`: the certificate is of a release that named no instance.
+    pub instance: Option<Name>,
     /// When the certificate begins to hold, in seconds since 1970.
     pub not_before_s: u64,
     /// When the certificate ends, in seconds since 1970.
@@ -119,9 +122,9 @@ impl Current {
     fn new(credentials: Credentials) -> Result<Self, Error> {
         let chain = chain_of(&credentials.chain_pem)?;
         let leaf = chain.first().ok_or_else(|| Error::Pem("the chain is empty".to_owned()))?;
-        let (id, not_before_s, not_after_s) = read_leaf(leaf)?;
-        let server = server_config(&credentials, &id.mesh, true)?;
-        Ok(Self { id, not_before_s, not_after_s, credentials, server, clients: Mutex::default() })
+        let Peer { id, instance, not_before_s, not_after_s } = Peer::read(leaf)?;
+        let server = server_config(&credentials, &id.mesh, Admission::Members)?;
+        Ok(Self { id, instance, not_before_s, not_after_s, credentials, server, clients: Mutex::default() })
     }
 
     /// For a listener that lets in this mesh's roles only, both HTTP versions.
@@ -130,12 +133,19 @@ impl Current {
         self.server.clone()
     }
 
-    /// For the control plane's listener, which also hears those who have yet to enrol.
+    /// For the control plane's listener, which also hears those who have yet to enrol, and those whose certificate ended no longer
+    /// than `grace` ago and has yet to be renewed ([`crate::tls::accept_ended`]).
     ///
     /// # Errors
     /// When the cryptography says no.
-    pub fn server_with_strangers(&self) -> Result<Arc<ServerConfig>, Error> {
-        server_config(&self.credentials, &self.id.mesh, false)
+    pub fn server_with_applicants(&self, grace: Duration) -> Result<Arc<ServerConfig>, Error> {
+        server_config(&self.credentials, &self.id.mesh, Admission::Applicants(grace))
+    }
+
+    /// How long ago the certificate ended, in seconds; 0: it holds.
+    #[must_use]
+    pub fn ended_for_s(&self, now_s: u64) -> u64 {
+        now_s.saturating_sub(self.not_after_s)
     }
 
     /// For a call to `callee`, which must prove to be it.
@@ -200,12 +210,12 @@ fn client_builder(
         .with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
-fn server_config(credentials: &Credentials, mesh: &Name, mandatory: bool) -> Result<Arc<ServerConfig>, Error> {
+fn server_config(credentials: &Credentials, mesh: &Name, admission: Admission) -> Result<Arc<ServerConfig>, Error> {
     let verifier = ClientVerifier {
         mesh: mesh.clone(),
         roots: roots_of(&credentials.roots_pem)?,
         provider: provider(),
-        mandatory,
+        admission,
     };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -221,20 +231,6 @@ fn chain_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
 
 fn key_of(pem: &str) -> Result<PrivateKeyDer<'static>, Error> {
     PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|e| Error::Pem(e.to_string()))
-}
-
-fn read_leaf(leaf: &CertificateDer<'_>) -> Result<(SpiffeId, u64, u64), Error> {
-    use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| Error::Pem(e.to_string()))?;
-    let names = parsed.subject_alternative_name().map_err(|e| Error::Pem(e.to_string()))?;
-    let uri = names.iter().flat_map(|n| &n.value.general_names).find_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
-    let uri = uri.ok_or_else(|| Error::Pem("the certificate has no SPIFFE ID".to_owned()))?;
-    let id = uri.parse().map_err(|e| Error::Pem(format!("{e}")))?;
-    let seconds = |t: x509_parser::time::ASN1Time| u64::try_from(t.timestamp()).unwrap_or(0);
-    Ok((id, seconds(parsed.validity().not_before), seconds(parsed.validity().not_after)))
 }
 
 #[cfg(test)]

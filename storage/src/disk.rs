@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Where files are.
 pub trait Disk: Debug + Send + Sync {
-    /// Makes a folder and those above it; one that is there is no error.
+    /// Makes a folder and those above it, open to their owner alone (mode 0700); one that is there is no error, and stays as it is.
     ///
     /// # Errors
     /// As the disk says.
@@ -74,10 +74,9 @@ pub enum OpenMode {
     Read,
     /// To read and write; it must be there.
     Write,
-    /// To read and write; it must not be there.
+    /// To read and write; it must not be there. It is readable by its owner alone (mode 0600): there are keys, messages and settings
+    /// with passwords in these files, and whoever else is to read one is given it by its owner.
     Create,
-    /// As [`OpenMode::Create`], readable by its owner alone (mode 0600).
-    CreatePrivate,
 }
 
 /// An open file.
@@ -171,18 +170,6 @@ pub fn read_exact_at(file: &dyn DiskFile, mut buffer: &mut [u8], mut offset: u64
 /// # Errors
 /// As the disk says; the old content then stays.
 pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_as(disk, path, bytes, OpenMode::Create)
-}
-
-/// As [`replace`], readable by its owner alone: for keys.
-///
-/// # Errors
-/// As [`replace`].
-pub fn replace_private(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace_as(disk, path, bytes, OpenMode::CreatePrivate)
-}
-
-fn replace_as(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: OpenMode) -> io::Result<()> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");
     let fresh = path.with_file_name(name);
@@ -191,7 +178,7 @@ fn replace_as(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: OpenMode) -> io:
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.open(&fresh, mode)?;
+    let file = disk.open(&fresh, OpenMode::Create)?;
     file.write_at(bytes, 0)?;
     file.sync_data()?;
     drop(file);

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use control::authority::Authority;
+use control::client::TokenSource;
 use control::token;
 use meshwork::role::{self, Ground, Threads, member};
 use model::config::{Config, Health};
 use model::identity::Subject;
 use model::name::Name;
+use runtime::clock;
 use runtime::drain::{self, Drain};
 use storage::disk::Disk;
 use storage::disk::memory::MemoryDisk;
@@ -26,14 +28,15 @@ const CONTROL_PORT: u16 = 15_010;
 const INBOUND_PORT: u16 = 15_008;
 /// Where the gateway listens.
 pub const GATEWAY_PORT: u16 = 8_080;
-/// Certificates are renewed within a run.
-const CERTIFICATE_LIFE: Duration = Duration::from_secs(20);
+/// Certificates end several times within a run.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(6);
 /// From a role's end to its next start.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// No role of a run is asked to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// Tokens hold for the whole run.
-const TOKEN_EXPIRES_S: u64 = 3_600;
+/// A token is made when it is asked for, as `up` keeps a fresh one in its place. It holds for longer than the control plane may take
+/// to sign: a role that starts is ended by a token that is refused.
+const TOKEN_LIFE_S: u64 = 6;
 /// Every role's own folder on its host's disk.
 const FOLDER: &str = "/data";
 
@@ -137,7 +140,7 @@ impl World {
             let options = move || role::broker::Options {
                 member: member.clone(),
                 inbound: any(INBOUND_PORT),
-                outbound: loopback(OUTBOUND_PORT),
+                status: loopback(OUTBOUND_PORT),
             };
             async move {
                 let run = async |stop| role::broker::run(options(), ground.clone(), stop).await;
@@ -157,7 +160,7 @@ impl World {
             let options = move || role::gateway::Options {
                 member: member.clone(),
                 listen: None,
-                outbound: loopback(OUTBOUND_PORT),
+                status: loopback(OUTBOUND_PORT),
             };
             async move {
                 let run = async |stop| role::gateway::run(options(), ground.clone(), stop).await;
@@ -190,13 +193,18 @@ impl World {
         Ok(())
     }
 
+    fn token(&self, subject: &Subject, instance: &Name) -> TokenSource {
+        let (secret, subject, instance) = (self.secret.clone(), subject.clone(), instance.clone());
+        TokenSource::new(move || Ok(token::mint(&secret, &subject, &instance, clock::wall_s() + TOKEN_LIFE_S)))
+    }
+
     fn ground(&self, host: &str) -> Ground {
         Ground { disk: Arc::new(self.disk(host)), threads: Threads::Inline }
     }
 
     fn member(&self, sim: &turmoil::Sim<'_>, host: &'static str, subject: Subject) -> anyhow::Result<member::Options> {
         let instance = Name::new(host)?;
-        let token = token::mint(&self.secret, &subject, &instance, TOKEN_EXPIRES_S);
+        let token = self.token(&subject, &instance);
         Ok(member::Options {
             mesh: self.mesh.clone(),
             subject,

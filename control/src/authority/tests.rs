@@ -14,6 +14,10 @@ fn id(text: &str) -> SpiffeId {
     text.parse().unwrap()
 }
 
+fn instance() -> Name {
+    Name::new("orders-0").unwrap()
+}
+
 fn shop() -> Authority {
     Authority::create(&Name::new("shop").unwrap(), NOW_S).unwrap()
 }
@@ -22,7 +26,7 @@ fn shop() -> Authority {
 fn a_certificate_says_who_and_for_how_long() {
     let (authority, orders) = (shop(), id("spiffe://shop/service/orders"));
     let request = Request::new(&orders).unwrap();
-    let signed = authority.sign_csr(&request.csr_pem, &orders, NOW_S, HOUR).unwrap();
+    let signed = authority.sign_csr(&request.csr_pem, &orders, &instance(), NOW_S, HOUR).unwrap();
     assert_eq!(signed.not_after_s, NOW_S + 3_600);
     let (_, pem) = x509_parser::pem::parse_x509_pem(signed.chain_pem.as_bytes()).unwrap();
     let (_, leaf) = X509Certificate::from_der(&pem.contents).unwrap();
@@ -34,7 +38,7 @@ fn a_certificate_says_who_and_for_how_long() {
     let credentials = Credentials { chain_pem: signed.chain_pem, key_pem: request.key_pem, roots_pem };
     let current = Identity::new(credentials).unwrap().current();
     assert_eq!((current.not_before_s, current.not_after_s), (NOW_S - 300, NOW_S + 3_600));
-    assert_eq!(current.id, orders);
+    assert_eq!((&current.id, current.instance.as_ref()), (&orders, Some(&instance())));
 }
 
 #[test]
@@ -44,12 +48,15 @@ fn time_has_two_ends() {
     let request = Request::new(&broker).unwrap();
     // The simulation begins in 1970.
     let young = Authority::create(&mesh, 7).unwrap();
-    let signed = young.sign_csr(&request.csr_pem, &broker, 8, HOUR).unwrap();
+    let signed = young.sign_csr(&request.csr_pem, &broker, &instance(), 8, HOUR).unwrap();
     assert_eq!(signed.not_after_s, 3_608);
     // A leaf ends with its root at the latest (linkerd2#3880).
     let last_hour_s = 7 + ROOT_LIFE.as_secs() - 60;
-    assert_eq!(young.sign_csr(&request.csr_pem, &broker, last_hour_s, HOUR).unwrap().not_after_s, last_hour_s + 60);
-    let over = young.sign_csr(&request.csr_pem, &broker, last_hour_s + 60, HOUR);
+    assert_eq!(
+        young.sign_csr(&request.csr_pem, &broker, &instance(), last_hour_s, HOUR).unwrap().not_after_s,
+        last_hour_s + 60
+    );
+    let over = young.sign_csr(&request.csr_pem, &broker, &instance(), last_hour_s + 60, HOUR);
     assert!(matches!(over, Err(Error::RootExpired)), "{over:?}");
 }
 
@@ -79,12 +86,12 @@ fn a_request_for_anything_else_is_refused() {
         ("not a request".to_owned(), "refused"),
         ("x".repeat(CSR_LENGTH_MAX + 1), "longer"),
     ] {
-        let error = authority.sign_csr(&csr, &orders, NOW_S, HOUR).unwrap_err().to_string();
+        let error = authority.sign_csr(&csr, &orders, &instance(), NOW_S, HOUR).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
     let stranger = SpiffeId { mesh: Name::new("other").unwrap(), subject: Subject::Broker };
     let csr = Request::new(&stranger).unwrap().csr_pem;
-    assert!(authority.sign_csr(&csr, &stranger, NOW_S, HOUR).is_err());
+    assert!(authority.sign_csr(&csr, &stranger, &instance(), NOW_S, HOUR).is_err());
 }
 
 #[test]
@@ -95,7 +102,7 @@ fn an_authority_survives_its_file_and_no_other_meshs() {
     assert_eq!((again.roots_pem(), again.not_after_s), (authority.roots_pem(), authority.not_after_s));
     let orders = id("spiffe://shop/service/orders");
     let request = Request::new(&orders).unwrap();
-    let signed = again.sign_csr(&request.csr_pem, &orders, NOW_S, HOUR).unwrap();
+    let signed = again.sign_csr(&request.csr_pem, &orders, &instance(), NOW_S, HOUR).unwrap();
     let roots_pem = authority.roots_pem().to_owned();
     Identity::new(Credentials { chain_pem: signed.chain_pem, key_pem: request.key_pem, roots_pem }).unwrap();
     let swapped = format!("{}{}", KeyPair::generate().unwrap().serialize_pem(), authority.roots_pem());

@@ -14,11 +14,12 @@ use runtime::identity::{Credentials, Identity, Request};
 use runtime::tls::Alpn;
 
 use super::backoff::Backoff;
-use super::enrolment::{enrol_once, proven};
+use super::enrolment::{Claim, enrol_instead, proven};
 use super::{Error, connect};
 
-/// The longest time between two looks at the certificate.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// The longest time between two looks at the certificate. Timers stand still while a machine is suspended, so after it wakes a
+/// certificate that has ended meanwhile stays so for as long as this.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// The wait after the first renewal that failed.
 const RETRY_INITIAL: Duration = Duration::from_millis(500);
 /// The longest wait between two attempts.
@@ -32,7 +33,8 @@ const JITTER: f64 = 0.1;
 /// From this share on a certificate that is still not renewed is worth an alarm.
 const ALARM: f64 = 0.75;
 
-/// Asks the control plane at `control` for the next certificate of the same identity.
+/// Asks the control plane at `control` for the next certificate of the same identity and instance. A certificate that ended a short
+/// while ago is good for it too: the control plane says for how long.
 ///
 /// # Errors
 /// When it cannot be reached, refuses, or what it answers is no identity.
@@ -44,24 +46,26 @@ pub async fn renew(control: &str, identity: &Identity) -> Result<Credentials, Er
     request.set_timeout(SIGN_TIMEOUT);
     let signed = AuthorityClient::new(channel).renew(request).await.map_err(|status| Error::of(control, &status))?;
     let signed = signed.into_inner();
-    proven(Credentials { chain_pem: signed.chain_pem, key_pem, roots_pem: signed.roots_pem }, &current.id)
+    let instance =
+        current.instance.as_ref().ok_or_else(|| Error::Refused("the certificate names no instance".to_owned()))?;
+    proven(Credentials { chain_pem: signed.chain_pem, key_pem, roots_pem: signed.roots_pem }, &current.id, instance)
 }
 
 /// Renews `identity` for as long as the role lives, and hands each new one to `keep` for the role's own disk.
 ///
-/// While the control plane is away the role serves on until its certificate ends. A certificate that has ended cannot be renewed,
-/// since the handshake needs it; the role then enrols anew with `token`, if it has one that still holds.
-pub async fn keep_renewed<K>(control: String, identity: Identity, token: Option<String>, keep: K, drain: Drain)
+/// While the control plane is away the role serves on until its certificate ends. One that has ended is renewed as well, within the
+/// control plane's grace; after that, or where it is refused, the role enrols anew by the token of its claim.
+pub async fn keep_renewed<K>(claim: Claim, identity: Identity, keep: K, drain: Drain)
 where
     K: Fn(&Credentials) + Send + Sync + 'static,
 {
     tokio::select! {
         () = drain.requested() => {}
-        () = renew_for_ever(&control, &identity, token.as_deref(), keep) => {}
+        () = renew_for_ever(&claim, &identity, keep) => {}
     }
 }
 
-async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity, token: Option<&str>, keep: K) {
+async fn renew_for_ever<K: Fn(&Credentials)>(claim: &Claim, identity: &Identity, keep: K) {
     let mut backoff = Backoff::new(RETRY_INITIAL, RETRY_MAX);
     let mut life = Life::begins(identity, backoff.jitter());
     loop {
@@ -74,7 +78,7 @@ async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity,
             tokio::time::sleep(wait.min(LOOK_INTERVAL_MAX)).await;
             continue;
         }
-        match renewed(control, identity, token).await {
+        match renewed(claim, identity).await {
             Ok(credentials) => {
                 backoff.reset();
                 keep(&credentials);
@@ -89,11 +93,13 @@ async fn renew_for_ever<K: Fn(&Credentials)>(control: &str, identity: &Identity,
     }
 }
 
-async fn renewed(control: &str, identity: &Identity, token: Option<&str>) -> Result<Credentials, Error> {
-    let current = identity.current();
-    let credentials = match token.filter(|_| current.not_after_s <= clock::wall_s()) {
-        Some(token) => enrol_once(control, current.roots_pem(), token, &current.id).await?,
-        None => renew(control, identity).await?,
+async fn renewed(claim: &Claim, identity: &Identity) -> Result<Credentials, Error> {
+    let holds = identity.current().ended_for_s(clock::wall_s()) == 0;
+    let credentials = match renew(&claim.control, identity).await {
+        // There is time for another attempt, and a token is not shown where a certificate is enough.
+        Err(error) if holds && error.is_temporary() => return Err(error),
+        Err(error) => enrol_instead(claim, error).await?,
+        Ok(credentials) => credentials,
     };
     identity.replace(credentials.clone())?;
     Ok(credentials)

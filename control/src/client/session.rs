@@ -11,6 +11,7 @@ use api::control::{self as wire, Applied, Heartbeat, Report, report};
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::Snapshot;
+use runtime::clock;
 use runtime::drain::Drain;
 use runtime::identity::Identity;
 use runtime::tls::Alpn;
@@ -193,7 +194,7 @@ impl Life {
         let (reports, outgoing) = mpsc::channel(REPORTS_WAITING_MAX);
         // The channel is new and has room for both.
         let _ = reports.try_send(self.hello());
-        let _ = reports.try_send(heartbeat(*self.options.health.borrow()));
+        let _ = reports.try_send(self.beat(*self.options.health.borrow()));
         let mut client = DiscoveryClient::new(channel).max_decoding_message_size(SNAPSHOT_BYTES_MAX);
         let opened = tokio::time::timeout(OPEN_TIMEOUT, client.sync(ReceiverStream::new(outgoing))).await;
         let late = |_| Error::Unreachable { control: control.clone(), why: "it did not open the stream".to_owned() };
@@ -214,6 +215,13 @@ impl Life {
         Report { report: Some(report::Report::Hello(hello)) }
     }
 
+    /// How the role is. One whose certificate has ended is of no use to a caller that does not have a connection yet, however well its
+    /// application is.
+    fn beat(&self, health: Health) -> Report {
+        let certified = self.options.identity.current().ended_for_s(clock::wall_s()) == 0;
+        heartbeat(Health { healthy: health.healthy && certified, ..health })
+    }
+
     async fn follow(&mut self, reports: mpsc::Sender<Report>, mut snapshots: Streaming<wire::Snapshot>) -> End {
         let mut health = self.options.health.clone();
         let drain = self.options.drain.clone();
@@ -230,10 +238,10 @@ impl Life {
                     Err(end) => return end,
                 },
                 outcome = settled(&mut pending) => self.answer(outcome),
-                _ = beats.tick() => Some(heartbeat(*health.borrow())),
+                _ = beats.tick() => Some(self.beat(*health.borrow())),
                 changed = health.changed(), if speaks => {
                     speaks = changed.is_ok();
-                    speaks.then(|| heartbeat(*health.borrow_and_update()))
+                    speaks.then(|| self.beat(*health.borrow_and_update()))
                 }
                 () = offers.closed() => return farewell(reports, snapshots).await,
                 () = drain.requested() => return farewell(reports, snapshots).await,

@@ -23,11 +23,11 @@ struct Meeting {
 impl Meeting {
     fn new() -> Self {
         let config = Arc::new(model::config::check("mesh.yaml", MESH).unwrap().config);
-        let hub = Hub::new(Revision { number: 1, config }, false);
+        let hub = Hub::new(Revision { number: 1, config }, false, 0);
         let join = |service: &str| {
             let instance = Name::new(&format!("{service}-0")).unwrap();
             let hello = Hello { instance, subset: None, address: Some(([127, 0, 0, 1], 1).into()) };
-            let stream = hub.hello(&format!("service/{service}").parse().unwrap(), hello, 0).unwrap();
+            let stream = hub.hello(&format!("service/{service}").parse().unwrap(), hello).unwrap();
             hub.heartbeat(&stream, true, false).unwrap();
             stream
         };

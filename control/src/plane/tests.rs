@@ -12,12 +12,18 @@ async fn a_drain_does_not_wait_for_the_next_attempt() {
     let id = SpiffeId { mesh: authority.mesh().clone(), subject: Subject::ControlPlane };
     let Request { key_pem, csr_pem } = Request::new(&id).unwrap();
     let life = Duration::from_hours(1);
-    let chain_pem = authority.sign_csr(&csr_pem, &id, 1_000, life).unwrap().chain_pem;
+    let chain_pem = authority.sign_csr(&csr_pem, &id, &Name::new(INSTANCE).unwrap(), 1_000, life).unwrap().chain_pem;
     let roots_pem = authority.roots_pem().to_owned();
     let own = Identity::new(Credentials { chain_pem, key_pem, roots_pem }).unwrap();
-    let settings = Arc::new(ArcSwap::new(own.current().server_with_strangers().unwrap()));
+    let settings = Arc::new(ArcSwap::new(own.current().server_with_applicants(life).unwrap()));
     let (signal, drain) = drain::channel();
-    drain.spawn(keep_renewed(own, Arc::new(authority), life, settings, drain.clone()));
+    drain.spawn(keep_renewed(
+        own,
+        Arc::new(authority),
+        Lives { certificate: life, grace: life },
+        settings,
+        drain.clone(),
+    ));
     // The first attempt fails at once.
     tokio::time::sleep(Duration::from_secs(1)).await;
     signal.drain(Duration::from_secs(5)).await.unwrap();

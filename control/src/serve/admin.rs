@@ -1,14 +1,20 @@
 //! The operator's door: what is in force, who lives, who has converged; and a new mesh file, checked whole before it counts.
 //!
-//! It is plain HTTP without a login: it listens on loopback only, and whoever reaches that is on the machine.
+//! It is plain HTTP without a login: it listens on loopback only, and whoever reaches that is on the machine. A web page in a
+//! browser on this machine reaches it too, under a name of its own that leads to loopback ("DNS rebinding"); so it answers only
+//! where it is called by a name of this machine. What applications are given in their environment is often a password, and is
+//! never shown.
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use model::config::{Config, Place};
+use policy::host::Authority;
 use runtime::drain::Drain;
 use runtime::metrics::{self, Metrics};
 use runtime::net::{Listener, Stream};
@@ -46,7 +52,26 @@ fn router(admin: Admin) -> Router {
         .route("/v1/registry", get(registry))
         .route("/v1/sidecars", get(sidecars))
         .layer(DefaultBodyLimit::max(MESH_FILE_BYTES_MAX))
+        .layer(middleware::from_fn(called_as_this_machine))
         .with_state(admin)
+}
+
+/// Answers only where the caller means this machine (RFC 9110 §15.5.20).
+async fn called_as_this_machine(request: Request, next: Next) -> Response {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
+        (Some(authority), _, None) => Some(authority.as_str()),
+        (None, Some(host), None) => host.to_str().ok(),
+        _ => None,
+    };
+    if host.and_then(|host| Authority::parse(host).ok()).is_some_and(|host| host.is_loopback()) {
+        return next.run(request).await;
+    }
+    problem(
+        StatusCode::MISDIRECTED_REQUEST,
+        "Not under this name",
+        "the admin API answers as localhost or a loopback address, and under no other name",
+    )
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
@@ -55,7 +80,22 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn mesh(State(admin): State<Admin>) -> Response {
     let revision = admin.publisher.hub().revision();
-    Json(json!({ "revision": revision.number, "config": &*revision.config })).into_response()
+    Json(json!({ "revision": revision.number, "config": shown(&revision.config) })).into_response()
+}
+
+/// What stands in the place of a value that is not shown.
+const HIDDEN: &str = "(hidden)";
+
+/// The configuration without what may be a password.
+fn shown(config: &Config) -> Config {
+    let mut shown = config.clone();
+    for service in shown.services.values_mut() {
+        let Place::Mesh(workload) = &mut service.place else { continue };
+        for value in workload.groups.iter_mut().flat_map(|group| group.env.values_mut()) {
+            HIDDEN.clone_into(value);
+        }
+    }
+    shown
 }
 
 async fn revisions(State(admin): State<Admin>) -> Response {

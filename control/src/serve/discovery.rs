@@ -3,12 +3,13 @@
 //! The task tells the hub what the role reports, and sends the role's part of the mesh at once and whenever the bell rings and
 //! the part has changed. Only the latest is ever sent: while the role has not taken the last one off the stream, changes gather.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::control::discovery_server::Discovery as Wire;
 use api::control::{self as wire, Report, WithdrawRequest, WithdrawResponse, report};
-use model::identity::{SpiffeId, Subject};
+use model::identity::Subject;
 use model::name::Name;
 use runtime::drain::Drain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::Member;
 use super::counters::Counters;
 use crate::hub::Hub;
 use crate::registry::{Hello, Stream};
@@ -51,12 +53,12 @@ impl Wire for Discovery {
     type SyncStream = ReceiverStream<Result<wire::Snapshot, Status>>;
 
     async fn sync(&self, request: Request<Streaming<Report>>) -> Result<Response<Self::SyncStream>, Status> {
-        let SpiffeId { subject, .. } = super::peer(&request)?;
+        let member = super::member(&request)?;
         let full = |_| Status::resource_exhausted(format!("{STREAMS_MAX} roles are connected already"));
         let permit = self.streams.clone().try_acquire_owned().map_err(full)?;
         let (snapshots, outgoing) = mpsc::channel(SNAPSHOTS_WAITING_MAX);
         let conversation = Conversation {
-            subject,
+            member,
             hub: self.hub.clone(),
             counters: self.counters.clone(),
             drain: self.drain.clone(),
@@ -70,11 +72,10 @@ impl Wire for Discovery {
     }
 
     async fn withdraw(&self, request: Request<WithdrawRequest>) -> Result<Response<WithdrawResponse>, Status> {
-        let SpiffeId { subject, .. } = super::peer(&request)?;
-        let odd = |why| Status::invalid_argument(format!("instance: {why}"));
-        let instance = Name::new(&request.into_inner().instance).map_err(odd)?;
+        let member = super::member(&request)?;
+        let instance = own_instance(&member, &request.into_inner().instance)?;
         tokio::select! {
-            () = self.hub.withdrawn(&subject, &instance) => Ok(Response::new(WithdrawResponse {})),
+            () = self.hub.withdrawn(&member.id.subject, &instance) => Ok(Response::new(WithdrawResponse {})),
             () = self.drain.requested() => Err(ending()),
         }
     }
@@ -82,7 +83,7 @@ impl Wire for Discovery {
 
 /// One stream.
 struct Conversation {
-    subject: Subject,
+    member: Member,
     hub: Arc<Hub>,
     counters: Counters,
     drain: Drain,
@@ -93,23 +94,27 @@ struct Conversation {
 }
 
 /// What a hello says beyond the registry's part.
+#[derive(Debug)]
 struct Greeting {
     hello: Hello,
-    version: u64,
     serving: bool,
 }
 
 impl Conversation {
+    fn subject(&self) -> &Subject {
+        &self.member.id.subject
+    }
+
     async fn run(mut self) {
         let end = match self.greet().await {
             Ok((stream, first)) => {
-                tracing::info!(subject = %self.subject, instance = %stream.instance(), "a role connected");
+                tracing::info!(subject = %self.subject(), instance = %stream.instance(), "a role connected");
                 self.counters.streams.inc();
                 let end = self.talk(&stream, first).await;
                 self.counters.streams.dec();
                 self.hub.ended(&stream);
                 let why = end.as_ref().err().map_or("it ended", |status| status.message()).to_owned();
-                tracing::info!(subject = %self.subject, instance = %stream.instance(), why, "a role disconnected");
+                tracing::info!(subject = %self.subject(), instance = %stream.instance(), why, "a role disconnected");
                 end
             }
             Err(status) => Err(status),
@@ -130,12 +135,12 @@ impl Conversation {
         let Some(Report { report: Some(report::Report::Hello(hello)) }) = first else {
             return Err(Status::invalid_argument("the first report is a hello"));
         };
-        let Greeting { hello, version, serving } = read(&self.subject, &hello)?;
-        if self.hub.snapshot(&self.subject).is_none() {
-            return Err(undeclared(&self.subject));
+        let Greeting { hello, serving } = read(&self.member, &hello)?;
+        if self.hub.snapshot(self.subject()).is_none() {
+            return Err(undeclared(self.subject()));
         }
         let exhausted = |error: crate::registry::Error| Status::resource_exhausted(error.to_string());
-        let stream = self.hub.hello(&self.subject, hello, version).map_err(exhausted)?;
+        let stream = self.hub.hello(self.subject(), hello).map_err(exhausted)?;
         // A role that carries traffic keeps what it has until the registry knows as much as that.
         let refilled = self.hub.refilled().filter(|_| serving);
         Ok((stream, refilled.unwrap_or_else(Instant::now)))
@@ -185,7 +190,7 @@ impl Conversation {
                 let rejected = Some(applied.rejected.as_str()).filter(|why| !why.is_empty());
                 if let Some(why) = rejected {
                     self.counters.rejections.inc();
-                    tracing::error!(subject = %self.subject, instance = %stream.instance(), version = applied.version, why, "a role rejected a snapshot");
+                    tracing::error!(subject = %self.subject(), instance = %stream.instance(), version = applied.version, why, "a role rejected a snapshot");
                 }
                 self.hub.answered(stream, applied.version, rejected);
                 Ok(())
@@ -206,7 +211,7 @@ impl Conversation {
         if !self.hub.is_current(stream) {
             return Err(Status::aborted("the instance has begun another stream since"));
         }
-        let snapshot = self.hub.snapshot(&self.subject).ok_or_else(|| undeclared(&self.subject))?;
+        let snapshot = self.hub.snapshot(self.subject()).ok_or_else(|| undeclared(self.subject()))?;
         if snapshot.version == sent_version {
             return Ok(sent_version);
         }
@@ -218,32 +223,47 @@ impl Conversation {
     }
 }
 
-fn read(subject: &Subject, hello: &wire::Hello) -> Result<Greeting, Status> {
+/// What a role says of itself, as far as it may say it.
+fn read(member: &Member, hello: &wire::Hello) -> Result<Greeting, Status> {
     let odd = |field: &str, why: &dyn std::fmt::Display| Status::invalid_argument(format!("hello.{field}: {why}"));
-    let instance = Name::new(&hello.instance).map_err(|why| odd("instance", &why))?;
-    if !is_instance_of(subject, &instance) {
-        return Err(odd("instance", &format_args!("{instance} is not a name for an instance of {subject}")));
-    }
+    let instance = own_instance(member, &hello.instance)?;
     let subset = Some(&hello.subset).filter(|subset| !subset.is_empty());
     let subset = subset.map(|subset| Name::new(subset).map_err(|why| odd("subset", &why))).transpose()?;
     let address = Some(&hello.address).filter(|address| !address.is_empty());
     let address = address.map(|address| address.parse().map_err(|why| odd("address", &why))).transpose()?;
+    if let Some(address) = address {
+        reachable(address, member.from.ip()).map_err(|why| odd("address", &format_args!("{address} {why}")))?;
+    }
     let serving = hello.serving && hello.version > 0;
-    Ok(Greeting { hello: Hello { instance, subset, address }, version: hello.version, serving })
+    Ok(Greeting { hello: Hello { instance, subset, address }, serving })
 }
 
-/// Instances carry their subject's name, alone or before a hyphen: `orders-0`, `orders-v2-1`.
-fn is_instance_of(subject: &Subject, instance: &Name) -> bool {
-    let named = |base: &str| {
-        let rest = instance.as_str().strip_prefix(base);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
-    match subject {
-        Subject::Service(name) => named(name.as_str()),
-        Subject::Gateway(name) => named(name.as_str()) || named("gateway"),
-        Subject::Broker => named("broker"),
-        Subject::ControlPlane => false,
+/// A role speaks for the instance that its certificate names, and for no other.
+fn own_instance(member: &Member, named: &str) -> Result<Name, Status> {
+    if member.instance.as_str() == named {
+        return Ok(member.instance.clone());
     }
+    Err(Status::permission_denied(format!(
+        "the certificate is of {}, which does not speak for {named:?}",
+        member.instance
+    )))
+}
+
+/// Whether others can reach an instance there that itself comes from `from`.
+fn reachable(address: SocketAddr, from: IpAddr) -> Result<(), &'static str> {
+    let there = address.ip().to_canonical();
+    if there.is_unspecified() || address.port() == 0 {
+        return Err(
+            "is no address at which anybody is reached; `--advertise` says where the mesh reaches this instance",
+        );
+    }
+    if there.is_multicast() || matches!(there, IpAddr::V4(address) if address.is_broadcast()) {
+        return Err("is not the address of one instance");
+    }
+    if there.is_loopback() && !from.to_canonical().is_loopback() {
+        return Err("is on another machine's loopback; `--advertise` says where the mesh reaches this instance");
+    }
+    Ok(())
 }
 
 fn undeclared(subject: &Subject) -> Status {
@@ -259,22 +279,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instances_carry_their_subjects_name() {
-        for (subject, instance, fits) in [
-            ("service/orders", "orders", true),
-            ("service/orders", "orders-0", true),
-            ("service/orders", "orders-v2-1", true),
-            ("service/orders", "orders2-0", false),
-            ("service/orders", "payments-0", false),
-            ("gateway/public", "public-0", true),
-            ("gateway/public", "gateway-public-0", true),
-            ("gateway/public", "orders-0", false),
-            ("broker", "broker-0", true),
-            ("broker", "brokers", false),
-            ("control-plane", "control-plane-0", false),
+    fn an_instance_registers_where_others_reach_it() {
+        let (near, far) = ("127.0.0.1", "10.0.0.7");
+        for (address, from, why) in [
+            ("10.0.0.7:15008", far, ""),
+            // Behind an address translation it is reached elsewhere.
+            ("192.0.2.1:15008", far, ""),
+            ("10.0.0.7:15008", near, ""),
+            ("127.0.0.1:15008", near, ""),
+            ("[::1]:15008", "::1", ""),
+            ("127.0.0.2:15008", "::ffff:127.0.0.1", ""),
+            ("127.0.0.1:15008", far, "another machine's loopback"),
+            ("[::1]:15008", far, "another machine's loopback"),
+            ("[::ffff:127.0.0.1]:15008", far, "another machine's loopback"),
+            ("0.0.0.0:15008", near, "--advertise"),
+            ("0.0.0.0:15008", far, "--advertise"),
+            ("[::]:15008", far, "--advertise"),
+            ("[::ffff:0.0.0.0]:15008", far, "--advertise"),
+            ("10.0.0.7:0", far, "--advertise"),
+            ("224.0.0.1:15008", far, "not the address of one instance"),
+            ("255.255.255.255:15008", far, "not the address of one instance"),
         ] {
-            let instance = Name::new(instance).unwrap();
-            assert_eq!(is_instance_of(&subject.parse().unwrap(), &instance), fits, "{subject} {instance}");
+            let found = reachable(address.parse().unwrap(), from.parse().unwrap());
+            match found {
+                Ok(()) => assert_eq!(why, "", "{address} from {from}"),
+                Err(found) => assert!(!why.is_empty() && found.contains(why), "{address} from {from}: {found}"),
+            }
         }
     }
 }

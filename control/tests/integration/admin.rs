@@ -8,10 +8,15 @@ use crate::fixture::{MESH, Machine, Role, Running, name, soon, until};
 
 /// Status and body of one request.
 async fn ask(running: &Running, method: &str, path: &str, more: &str, body: &str) -> (u16, String) {
+    ask_at(running, "localhost", method, path, more, body).await
+}
+
+/// The same under another name.
+async fn ask_at(running: &Running, host: &str, method: &str, path: &str, more: &str, body: &str) -> (u16, String) {
     let mut stream = net::connect(running.plane.admin_address().unwrap()).await.unwrap();
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n{more}\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
@@ -30,7 +35,8 @@ async fn json(running: &Running, path: &str) -> Value {
 #[tokio::test]
 async fn a_rejected_snapshot_is_seen_until_a_later_one_is_applied() {
     let running = Machine::new().start(MESH).await;
-    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    let mut orders =
+        Role::start(running.control(), running.enrolled("service/orders", "orders-0").await, "orders-0", 9_001);
     orders.applied().await;
     until("it has converged", || running.plane.sidecars().iter().all(|sidecar| sidecar.converged)).await;
 
@@ -72,9 +78,44 @@ async fn a_mesh_file_counts_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn an_operator_is_answered_under_a_name_of_this_machine_alone() {
+    let running = Machine::new().start(MESH).await;
+    for (host, status) in [
+        ("127.0.0.1:15012", 200),
+        ("[::1]", 200),
+        ("LOCALHOST:1", 200),
+        ("rebound.example.com", 421),
+        ("10.0.0.7", 421),
+    ] {
+        for path in ["/v1/mesh", "/v1/revisions", "/v1/registry", "/v1/sidecars", "/metrics", "/healthz"] {
+            assert_eq!(ask_at(&running, host, "GET", path, "", "").await.0, status, "{host}{path}");
+        }
+        let text = MESH.replace("shop orders", &format!("shop orders --{status}{}", host.len()));
+        assert_eq!(ask_at(&running, host, "POST", "/v1/mesh", "", &text).await.0, status, "{host}");
+    }
+    assert_eq!(running.plane.revision(), 4, "one for each name of this machine");
+    assert_eq!(ask_at(&running, "localhost\r\nhost: rebound.example.com", "GET", "/v1/mesh", "", "").await.0, 421);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_applications_find_in_their_environment_is_not_shown() {
+    let mesh = MESH.replace("command: shop payments", "command: shop payments, env: {PASSWORD: open-sesame}");
+    let running = Machine::new().start(&mesh).await;
+    let shown = json(&running, "/v1/mesh").await;
+    let group = &shown["config"]["services"]["payments"]["place"]["mesh"]["groups"][0];
+    assert_eq!(group["env"], serde_json::json!({"PASSWORD": "(hidden)"}), "{shown}");
+    for path in ["/v1/mesh", "/v1/revisions", "/v1/registry", "/v1/sidecars"] {
+        assert!(!ask(&running, "GET", path, "", "").await.1.contains("open-sesame"), "{path}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn roots_in_a_mesh_file_are_published_as_they_stand() {
     let running = Machine::new().start(MESH).await;
-    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    let mut orders =
+        Role::start(running.control(), running.enrolled("service/orders", "orders-0").await, "orders-0", 9_001);
     orders.applied().await;
     let with = |roots: &str| {
         let tax = format!("  tax: {{external: {{addresses: [\"tax:443\"], tls: {{name: tax, roots: {roots:?}}}}}}}\n");
@@ -102,7 +143,8 @@ async fn roots_in_a_mesh_file_are_published_as_they_stand() {
 #[tokio::test]
 async fn the_registry_and_the_metrics_are_shown() {
     let running = Machine::new().start(MESH).await;
-    let mut orders = Role::start(running.control(), running.enrolled("service/orders").await, "orders-0", 9_001);
+    let mut orders =
+        Role::start(running.control(), running.enrolled("service/orders", "orders-0").await, "orders-0", 9_001);
     orders.applied().await;
     until("it lives", || running.is_live("orders-0")).await;
     let instance = json(&running, "/v1/registry").await["instances"][0].clone();

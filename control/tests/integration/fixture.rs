@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::control::discovery_client::DiscoveryClient;
 use api::control::{Heartbeat, Hello, Report, Snapshot, report};
-use control::client::{self, Health, Session};
+use control::client::{self, Claim, Health, Session, TokenSource};
 use control::{ControlPlane, Options, token};
 use hyper_util::rt::TokioIo;
 use model::config::Config;
@@ -71,6 +71,7 @@ pub struct Machine {
     pub secret: token::Secret,
     listen: SocketAddr,
     pub life: Duration,
+    pub grace: Duration,
 }
 
 /// A control plane that runs.
@@ -88,6 +89,7 @@ impl Machine {
             secret: token::Secret::generate().unwrap(),
             listen: ([127, 0, 0, 1], 0).into(),
             life: Duration::from_hours(1),
+            grace: Duration::from_hours(24),
         }
     }
 
@@ -101,6 +103,7 @@ impl Machine {
             admin: Some(([127, 0, 0, 1], 0).into()),
             token_secret: self.secret.clone(),
             certificate_life: self.life,
+            renewal_grace: self.grace,
             metrics: Metrics::default(),
             drain: drain.clone(),
         };
@@ -131,16 +134,26 @@ impl Running {
         self.plane.address().to_string()
     }
 
-    pub fn token(&self, subject: &str) -> String {
+    /// A token for an instance of `subject`, and for how long it holds.
+    pub fn token(&self, subject: &str, instance: &str, life_s: u64) -> String {
         let subject: Subject = subject.parse().unwrap();
-        token::mint(&self.secret, &subject, &name("any-0"), clock::wall_s() + 60)
+        token::mint(&self.secret, &subject, &name(instance), clock::wall_s() + life_s)
     }
 
-    pub async fn enrolled(&self, subject: &str) -> Identity {
-        let (control, token) = (self.control(), self.token(subject));
-        let subject = id(subject);
-        let enrolling = client::enrol(&control, self.plane.roots_pem(), &token, &subject);
-        Identity::new(soon("a certificate", enrolling).await.unwrap()).unwrap()
+    /// What an instance enrols with.
+    pub fn claim(&self, subject: &str, instance: &str) -> Claim {
+        Claim {
+            control: self.control(),
+            roots_pem: self.plane.roots_pem().to_owned(),
+            id: id(subject),
+            instance: name(instance),
+            token: TokenSource::fixed(self.token(subject, instance, 60)),
+        }
+    }
+
+    pub async fn enrolled(&self, subject: &str, instance: &str) -> Identity {
+        let claim = self.claim(subject, instance);
+        Identity::new(soon("a certificate", client::enrol(&claim, None)).await.unwrap()).unwrap()
     }
 
     /// Whether the registry tells others of `instance`.

@@ -5,41 +5,53 @@ use std::time::Duration;
 
 use api::control::RenewRequest;
 use api::control::authority_client::AuthorityClient;
-use control::client::{self, Error};
+use control::client::{self, Claim, Error, TokenSource};
 use control::token;
 use runtime::clock;
-use runtime::identity::Request;
+use runtime::identity::{Identity, Request};
+use runtime::tls::Alpn;
 
-use crate::fixture::{MESH, Machine, Role, channel, id, name, soon, until};
+use crate::fixture::{Bare, MESH, Machine, Role, channel, hello, id, name, soon, until};
+
+/// The lives of the tests stand to each other as the defaults do: a certificate's is six tokens', the grace is 24 certificates'.
+const LIFE: Duration = Duration::from_secs(6);
+const TOKEN_LIFE_S: u64 = 1;
+const GRACE: Duration = LIFE.saturating_mul(24);
 
 #[tokio::test]
 async fn only_a_token_of_this_mesh_opens_the_door() {
     let running = Machine::new().start(MESH).await;
-    let (control, roots_pem) = (running.control(), running.plane.roots_pem());
     let orders = id("service/orders").subject;
     let forged = token::mint(&token::Secret::generate().unwrap(), &orders, &name("orders-0"), clock::wall_s() + 60);
     let expired = token::mint(&running.secret, &orders, &name("orders-0"), clock::wall_s() - 1);
-    for (token, subject, why) in [
-        (forged, "service/orders", "not made by this mesh"),
-        (expired, "service/orders", "expired"),
-        ("a.b".to_owned(), "service/orders", "not"),
-        (running.token("service/orders"), "service/payments", "must name spiffe://shop/service/orders"),
-        (running.token("service/orderz"), "service/orderz", "declares no service/orderz"),
-        (running.token("control-plane"), "control-plane", "declares no control-plane"),
+    let token = |subject: &str, instance: &str| running.token(subject, instance, 60);
+    for (token, subject, instance, why) in [
+        (forged, "service/orders", "orders-0", "not made by this mesh"),
+        (expired, "service/orders", "orders-0", "expired"),
+        ("a.b".to_owned(), "service/orders", "orders-0", "not"),
+        (token("service/orders", "orders-0"), "service/payments", "orders-0", "must name spiffe://shop/service/orders"),
+        (token("service/orders", "orders-0"), "service/orders", "orders-1", "made for orders-0 and not for orders-1"),
+        (token("service/orders", "payments-0"), "service/orders", "payments-0", "not a name for an instance"),
+        (token("service/orderz", "orderz-0"), "service/orderz", "orderz-0", "declares no service/orderz"),
+        (token("control-plane", "control-plane"), "control-plane", "control-plane", "declares no control-plane"),
     ] {
-        let id = id(subject);
-        let enrolling = client::enrol(&control, roots_pem, &token, &id);
-        let error = soon("a refusal", enrolling).await.unwrap_err();
+        let claim = Claim { token: TokenSource::fixed(token), ..running.claim(subject, instance) };
+        let error = soon("a refusal", client::enrol(&claim, None)).await.unwrap_err();
         assert!(matches!(error, Error::Refused(_)) && error.to_string().contains(why), "{error}");
     }
+    let away = TokenSource::new(|| Err(std::io::ErrorKind::NotFound.into()));
+    let claim = Claim { token: away, ..running.claim("service/orders", "orders-0") };
+    let error = soon("a refusal", client::enrol(&claim, None)).await.unwrap_err();
+    assert!(matches!(error, Error::Token(_)), "{error}");
     running.stop().await;
 }
 
 #[tokio::test]
 async fn another_control_plane_is_not_believed() {
     let (running, other) = (Machine::new().start(MESH).await, Machine::new().start(MESH).await);
-    let (control, token, id) = (running.control(), running.token("service/orders"), id("service/orders"));
-    let enrolling = client::enrol(&control, other.plane.roots_pem(), &token, &id);
+    let roots_pem = other.plane.roots_pem().to_owned();
+    let claim = Claim { roots_pem, ..running.claim("service/orders", "orders-0") };
+    let enrolling = client::enrol(&claim, None);
     // It is asked again for ever, since a wrong one may stand there for a moment only; it never gets as far as the token.
     assert!(tokio::time::timeout(Duration::from_millis(500), enrolling).await.is_err());
     running.stop().await;
@@ -49,14 +61,14 @@ async fn another_control_plane_is_not_believed() {
 #[tokio::test]
 async fn a_token_is_good_for_a_second_enrolment_and_a_certificate_for_its_own_renewal() {
     let running = Machine::new().start(MESH).await;
-    let orders = running.enrolled("service/orders").await;
-    running.enrolled("service/orders").await;
+    let orders = running.enrolled("service/orders", "orders-0").await;
+    running.enrolled("service/orders", "orders-0").await;
     let renewed = client::renew(&running.control(), &orders).await.unwrap();
     assert_ne!(renewed.chain_pem, orders.current().credentials().chain_pem);
     orders.replace(renewed).unwrap();
-    assert_eq!(orders.current().id, id("service/orders"));
+    assert_eq!((&orders.current().id, &orders.current().instance), (&id("service/orders"), &Some(name("orders-0"))));
 
-    let settings = orders.current().client(&id("control-plane").subject, runtime::tls::Alpn::Http2).unwrap();
+    let settings = orders.current().client(&id("control-plane").subject, Alpn::Http2).unwrap();
     let csr_pem = Request::new(&id("service/payments")).unwrap().csr_pem;
     let mut authority = AuthorityClient::new(channel(&running, settings).await);
     let refused = authority.renew(RenewRequest { csr_pem: csr_pem.clone() }).await.unwrap_err();
@@ -71,15 +83,17 @@ async fn a_token_is_good_for_a_second_enrolment_and_a_certificate_for_its_own_re
 #[tokio::test]
 async fn certificates_are_renewed_on_both_sides_before_they_end() {
     let mut machine = Machine::new();
-    machine.life = Duration::from_secs(6);
+    machine.life = LIFE;
     let running = machine.start(MESH).await;
-    let orders = running.enrolled("service/orders").await;
+    let orders = running.enrolled("service/orders", "orders-0").await;
     let kept = Arc::new(Mutex::new(Vec::new()));
     let keep = {
         let kept = kept.clone();
         move |credentials: &runtime::identity::Credentials| kept.lock().unwrap().push(credentials.chain_pem.clone())
     };
-    running.drain.spawn(client::keep_renewed(running.control(), orders.clone(), None, keep, running.drain.clone()));
+    let expired = TokenSource::fixed(running.token("service/orders", "orders-0", 0));
+    let claim = Claim { token: expired, ..running.claim("service/orders", "orders-0") };
+    running.drain.spawn(client::keep_renewed(claim, orders.clone(), keep, running.drain.clone()));
     let first_end_s = orders.current().not_after_s;
     until("both first certificates have ended", || clock::wall_s() > first_end_s + 1).await;
     assert!(kept.lock().unwrap().len() >= 2);
@@ -92,19 +106,41 @@ async fn certificates_are_renewed_on_both_sides_before_they_end() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ended_while_the_control_plane_was_away_is_replaced_by_token() {
+async fn a_role_that_was_away_for_longer_than_its_certificate_and_token_hold_comes_back() {
     let mut machine = Machine::new();
-    machine.life = Duration::from_secs(3);
+    (machine.life, machine.grace) = (LIFE, GRACE);
     let running = machine.start(MESH).await;
-    let (orders, token) = (running.enrolled("service/orders").await, running.token("service/orders"));
-    let control = running.control();
+    let (slept, away) =
+        (running.enrolled("service/orders", "orders-0").await, running.enrolled("service/orders", "orders-1").await);
+    let old = |instance: &str| TokenSource::fixed(running.token("service/orders", instance, TOKEN_LIFE_S));
+    let (slept_token, away_token) = (old("orders-0"), old("orders-1"));
     running.stop().await;
-    let end_s = orders.current().not_after_s;
-    until("the certificate has ended", || clock::wall_s() > end_s).await;
+    let end_s = slept.current().not_after_s.max(away.current().not_after_s);
+    until("certificates and tokens have ended", || clock::wall_s() > end_s).await;
+
+    // Within the grace the certificate is renewed, and good for nothing else.
     let running = machine.start(MESH).await;
-    assert!(client::renew(&control, &orders).await.is_err());
-    let renewal = client::keep_renewed(control, orders.clone(), Some(token), |_| {}, running.drain.clone());
-    running.drain.spawn(renewal);
-    until("there is another", || orders.current().not_after_s > end_s).await;
+    let settings = slept.current().client(&id("control-plane").subject, Alpn::Http2).unwrap();
+    let refused = Bare::open(&running, settings, hello("orders-0", 9_001)).await.err().unwrap();
+    assert!(refused.code() == tonic::Code::Unauthenticated && refused.message().contains("ended"), "{refused}");
+    let claim = Claim { token: slept_token, ..running.claim("service/orders", "orders-0") };
+    running.drain.spawn(client::keep_renewed(claim, slept.clone(), |_| {}, running.drain.clone()));
+    until("it is renewed", || slept.current().not_after_s > end_s).await;
+    assert_eq!(slept.current().instance, Some(name("orders-0")));
+    running.stop().await;
+
+    // After it only a token helps, and it is asked for anew each time.
+    machine.grace = Duration::ZERO;
+    let running = machine.start(MESH).await;
+    let claim = Claim { token: away_token, ..running.claim("service/orders", "orders-1") };
+    let error = soon("a refusal", client::enrol(&claim, Some(&away))).await.unwrap_err();
+    assert!(matches!(&error, Error::Neither { .. }) && error.to_string().contains("the token expired"), "{error}");
+    let (secret, subject) = (running.secret.clone(), id("service/orders").subject);
+    let minted = move || Ok(token::mint(&secret, &subject, &name("orders-1"), clock::wall_s() + TOKEN_LIFE_S));
+    let claim = Claim { token: TokenSource::new(minted), ..claim };
+    let again = Identity::new(soon("a certificate", client::enrol(&claim, Some(&away))).await.unwrap()).unwrap();
+    assert_eq!(again.current().instance, Some(name("orders-1")));
+    running.drain.spawn(client::keep_renewed(claim, away.clone(), |_| {}, running.drain.clone()));
+    until("it is back", || away.current().not_after_s > end_s).await;
     running.stop().await;
 }

@@ -11,7 +11,7 @@ async fn revisions_and_the_root_are_kept() {
     let other = MESH.replace("calls: [payments]", "calls: []");
     let running = machine.start(MESH).await;
     let root = running.plane.roots_pem().to_owned();
-    let old = running.enrolled("service/orders").await;
+    let old = running.enrolled("service/orders", "orders-0").await;
     assert_eq!(running.plane.revision(), 1);
     assert_eq!(running.plane.publish(config(MESH)).unwrap(), 1);
     assert_eq!(running.plane.publish(config(&other)).unwrap(), 2);
@@ -30,7 +30,10 @@ async fn revisions_and_the_root_are_kept() {
 async fn a_running_role_is_not_told_of_an_emptied_registry() {
     let mut machine = Machine::new();
     let running = machine.start(MESH).await;
-    let (orders, payments) = (running.enrolled("service/orders").await, running.enrolled("service/payments").await);
+    let (orders, payments) = (
+        running.enrolled("service/orders", "orders-0").await,
+        running.enrolled("service/payments", "payments-0").await,
+    );
     let mut caller = Role::start(running.control(), orders, "orders-0", 9_001);
     let mut callee = Role::start(running.control(), payments.clone(), "payments-0", 9_002);
     callee.applied().await;

@@ -1,11 +1,13 @@
 //! The arguments that every role but the control plane has: how it becomes a member of the mesh.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use control::client::TokenSource;
 use model::identity::Subject;
 use model::name::Name;
 use storage::disk::{self, real::RealDisk};
@@ -33,13 +35,14 @@ pub(crate) struct Arguments {
     /// The mesh's roots in PEM; the control plane writes them to `roots.pem` in its folder
     #[arg(long, env = "MESHWORK_ROOTS", value_name = "FILE")]
     roots: PathBuf,
-    /// The token that was made for this instance with `meshwork token`
+    /// The token that was made for this instance with `meshwork token`; read each time that it is needed: at the first start, and
+    /// when the certificate could not be renewed
     #[arg(long, env = "MESHWORK_TOKEN_FILE", value_name = "FILE")]
     token_file: PathBuf,
     /// This instance's own folder: its identity and its last good configuration stay there
     #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]
     data: PathBuf,
-    /// Where the mesh reaches this instance, when that is not where it listens
+    /// Where the mesh reaches this instance, when that is not where it listens: on all addresses, or behind an address translation
     #[arg(long, env = "MESHWORK_ADVERTISE", value_name = "ADDRESS")]
     advertise: Option<SocketAddr>,
     #[command(flatten)]
@@ -95,7 +98,7 @@ impl Arguments {
             advertise: self.advertise,
             control: self.control,
             roots_pem: roots(&self.roots)?,
-            token: read("the token", &self.token_file)?.trim().to_owned(),
+            token: token(self.token_file),
             data: self.data,
             ready_file: self.process.ready_file,
             access_log: self.process.access_log == Switch::On,
@@ -118,6 +121,16 @@ fn roots(path: &std::path::Path) -> anyhow::Result<String> {
     runtime::tls::external_roots(pem.as_bytes())
         .with_context(|| format!("{} holds no usable roots", path.display()))?;
     Ok(pem)
+}
+
+/// The token's file is read whenever a token is shown: whoever makes tokens replaces it before the one in it ends. A role whose
+/// certificate holds needs none.
+fn token(path: PathBuf) -> TokenSource {
+    TokenSource::new(move || {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let bytes = disk::read_whole(&RealDisk, &path, FILE_BYTES_MAX).map_err(named)?;
+        String::from_utf8(bytes).map_err(|_| named(io::ErrorKind::InvalidData.into()))
+    })
 }
 
 fn read(what: &str, path: &std::path::Path) -> anyhow::Result<String> {

@@ -17,16 +17,17 @@ const SECRET_BYTES_MAX: u64 = 1 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
-  meshwork token --secret token.secret --subject service/orders --instance orders-0 > orders-0.token
-  meshwork token --secret token.secret --subject broker --instance broker --life 5m > broker.token
+  meshwork token --secret token.secret --subject service/orders --instance orders-0 --out orders-0.token
+  meshwork token --secret token.secret --subject broker --instance broker --life 5m | ssh broker-host 'umask 077; cat > broker.token'
 
 The control plane must have the same secret: `meshwork control-plane --token-secret token.secret …`.
 `meshwork up` makes the tokens of the roles that it starts.";
 
 /// Make a token for a role that is started by hand
 ///
-/// It holds for one subject, until it expires: whoever has it can take that identity until then. The instance is for the control
-/// plane's log.
+/// It holds for one instance of one subject, until it expires: whoever has it can take that identity until then. A role reads its
+/// token's file again whenever it needs a token; so a file that is replaced before the token in it expires lets the role come back
+/// after an absence of any length.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -42,12 +43,21 @@ pub(super) struct Arguments {
     /// How long it holds
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = model::unit::duration)]
     life: Duration,
+    /// Write it to this file, in the place of what is there, readable by its owner alone; without it, to standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let secret = secret(&arguments.secret)?;
     let expires_s = runtime::clock::wall_s().saturating_add(arguments.life.as_secs());
-    println!("{}", token::mint(&secret, &arguments.subject, &arguments.instance, expires_s));
+    let token = token::mint(&secret, &arguments.subject, &arguments.instance, expires_s);
+    match &arguments.out {
+        // Whole or not at all: a role may read it at any moment.
+        Some(path) => disk::replace(&RealDisk, path, token.as_bytes())
+            .with_context(|| format!("cannot write the token to {}", path.display()))?,
+        None => println!("{token}"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -60,7 +70,7 @@ pub(crate) fn secret(path: &Path) -> anyhow::Result<Secret> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = Secret::generate()?;
-            disk::replace_private(&RealDisk, path, secret.to_text().as_bytes())
+            disk::replace(&RealDisk, path, secret.to_text().as_bytes())
                 .with_context(|| format!("cannot write a token secret to {}", path.display()))?;
             Ok(secret)
         }

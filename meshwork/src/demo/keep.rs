@@ -13,7 +13,7 @@ pub(super) fn lines(gateway: SocketAddr, reports: &[Report], sku: &str) -> Strin
             .iter()
             .find(|report| report.service.as_ref().map_or(report.label.as_str(), |name| name.as_str()) == service)
     };
-    let outbound = |service: &str| of(service).and_then(|report| report.addresses.get("outbound"));
+    let at = |service: &str, listener: &str| of(service).and_then(|report| report.addresses.get(listener));
     let mut text = format!("\n{}\n", paint(STRONG, "The shop stays open. Try:"));
     let mut add = |why: &str, line: &str| {
         let _ = writeln!(text, "\n{}\n{line}", paint(FAINT, &format!("# {why}")));
@@ -27,23 +27,20 @@ pub(super) fn lines(gateway: SocketAddr, reports: &[Report], sku: &str) -> Strin
         ),
     );
     add("what the ledgers say together", &format!("curl http://{gateway}/report"));
-    if let Some(address) = outbound("notifications") {
+    if let Some(address) = at("notifications", "outbound") {
         add(
             "a call that the graph does not declare is refused, and told which edge is missing",
             &format!("curl -i -x http://{address} http://payments/charges"),
         );
     }
-    if let Some(address) = outbound("orders") {
+    if let Some(address) = at("orders", "outbound") {
         add(
             "how the sidecar of orders sees its upstreams",
             &format!("curl -H 'host: sidecar' http://{address}/v1/status"),
         );
     }
-    if let Some(address) = outbound("broker") {
-        add(
-            "what the broker measures",
-            &format!("curl -s -H 'host: sidecar' http://{address}/metrics | grep messages"),
-        );
+    if let Some(address) = at("broker", "status") {
+        add("what the broker measures", &format!("curl -s http://{address}/metrics | grep messages"));
     }
     if let Some(pid) = of("catalog").and_then(|report| report.pid) {
         add("kill a catalog with its sidecar; it comes back", &format!("kill -9 {pid}"));
@@ -71,7 +68,7 @@ mod tests {
             state: State::Ready,
             pid: Some(99),
             starts: 1,
-            addresses: BTreeMap::from([("outbound".to_owned(), address)]),
+            addresses: BTreeMap::from(["outbound", "status"].map(|name| (name.to_owned(), address))),
         };
         let reports = [
             report(None, "broker"),
@@ -84,6 +81,7 @@ mod tests {
             "curl 'http://127.0.0.1:8080/products?limit=3'",
             r#"{"sku": "HT-1", "quantity": 1}"#,
             "-x http://127.0.0.1:4711 http://payments",
+            "curl -s http://127.0.0.1:4711/metrics",
             "kill -9 99",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");

@@ -146,7 +146,8 @@ impl Observer {
     /// Asks every role that is ready. One that does not answer is left out this time.
     pub(super) async fn look(&mut self, mesh: &Mesh) {
         for report in mesh.reports() {
-            let Some(address) = report.addresses.get("outbound") else { continue };
+            let own = ["outbound", "status"].into_iter().find_map(|name| report.addresses.get(name));
+            let Some(address) = own else { continue };
             let client = Client::new(*address, SIDECAR);
             let of = report.service.as_ref().map_or_else(|| report.label.clone(), ToString::to_string);
             if let Ok(answer) = client.get("/v1/status").await

@@ -26,7 +26,7 @@ pub struct Options {
     /// Where the mesh reaches it.
     pub inbound: SocketAddr,
     /// Where an operator reads its metrics and status, on loopback.
-    pub outbound: SocketAddr,
+    pub status: SocketAddr,
 }
 
 /// Runs until `stop`, then until its requests and deliveries have ended.
@@ -34,6 +34,7 @@ pub struct Options {
 /// # Errors
 /// When it cannot become a member, cannot listen, or finds its log damaged.
 pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<()> {
+    options.member.reached_at(options.inbound)?;
     let (ending, drain) = drain::channel();
     let member = Member::join(options.member.clone(), &ground, &drain, &stop).await?;
     let metrics = Metrics::default();
@@ -58,7 +59,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         async move { apply(&plane, &broker, snapshot).await }
     });
     if member::in_use(&mut version, &stop).await.is_ok() {
-        let addresses = [("inbound", plane.inbound_address()), ("outbound", plane.outbound_address())];
+        let addresses = [("inbound", plane.inbound_address()), ("status", plane.status_address())];
         Ready::new("broker", &options.member.instance, addresses)
             .tell(&*ground.disk, options.member.ready_file.as_deref())?;
         stop.requested().await;
@@ -99,7 +100,8 @@ async fn start_plane(
         lanes: ground.lanes("broker")?,
         metrics,
         access_log: access_log(options.member.access_log),
-        outbound: Some(options.outbound),
+        outbound: None,
+        status: Some(options.status),
         inbound: Some(proxy::Inbound { listen: options.inbound, target: Target::Handler(api) }),
         gateway: None,
         drain: drain.clone(),

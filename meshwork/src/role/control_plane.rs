@@ -14,6 +14,10 @@ use storage::disk;
 use super::Ground;
 use super::ready::Ready;
 
+/// How many of its lives after its end a certificate can still be renewed: a day of the usual hour, so that a machine that was
+/// suspended over night comes back by itself. Who shortens the life, since keys may be stolen, shortens this with it. What it
+/// costs, docs/decisions/2026-11-30-identity.md says.
+const RENEWAL_GRACE_LIVES: u32 = 24;
 /// How long streams may take to end.
 const DRAIN_BOUND: Duration = Duration::from_secs(5);
 
@@ -56,6 +60,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         admin: options.admin,
         token_secret: options.token_secret,
         certificate_life: options.certificate_life,
+        renewal_grace: options.certificate_life.saturating_mul(RENEWAL_GRACE_LIVES),
         metrics: Metrics::default(),
         drain: drain.clone(),
     })

@@ -21,7 +21,7 @@ pub struct Options {
     /// Listens here instead of where the mesh file says.
     pub listen: Option<SocketAddr>,
     /// Where an operator reads its metrics and status, on loopback.
-    pub outbound: SocketAddr,
+    pub status: SocketAddr,
 }
 
 /// Runs until `stop`, then until its requests have ended.
@@ -40,7 +40,8 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         lanes: ground.lanes("gateway")?,
         metrics: Metrics::default(),
         access_log: access_log(settings.access_log),
-        outbound: Some(options.outbound),
+        outbound: None,
+        status: Some(options.status),
         inbound: None,
         gateway: options.listen,
         drain: drain.clone(),
@@ -58,7 +59,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     if member::in_use(&mut version, &stop).await.is_ok() {
         let addresses = [
             ("gateway", Some(plane.gateway_opened().await.map_err(super::remedied)?)),
-            ("outbound", plane.outbound_address()),
+            ("status", plane.status_address()),
         ];
         Ready::new("gateway", &settings.instance, addresses).tell(&*ground.disk, settings.ready_file.as_deref())?;
         stop.requested().await;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use control::client::{self, Health, Hello, Session};
+use control::client::{self, Claim, Health, Hello, Session, TokenSource};
 use local::Local;
 use model::identity::{SpiffeId, Subject};
 use model::name::Name;
@@ -40,8 +40,8 @@ pub struct Options {
     pub control: String,
     /// The mesh's roots in PEM.
     pub roots_pem: String,
-    /// The token that was made for this instance.
-    pub token: String,
+    /// Where the token is that was made for this instance.
+    pub token: TokenSource,
     /// The role's own folder.
     pub data: PathBuf,
     /// Where to write the ready file.
@@ -75,23 +75,49 @@ const KEEPING_MAX: usize = 1;
 /// takes the role for serving (3 s, `control::client::session`).
 const LIVE_FIRST: Duration = Duration::from_secs(2);
 
-/// Kept credentials that end sooner than this are not taken up again: enrolling anew is surer.
+/// Kept credentials that end sooner than this, or have ended, are renewed before they are taken up again.
 const LIFE_LEFT_MIN: Duration = Duration::from_secs(30);
+
+impl Options {
+    /// Whether others can reach an instance that listens at `inbound`.
+    ///
+    /// # Errors
+    /// When it listens on all addresses and nobody says at which it is reached.
+    pub fn reached_at(&self, inbound: SocketAddr) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.advertise.is_some() || !inbound.ip().to_canonical().is_unspecified(),
+            "{inbound} stands for all addresses of this machine; `--advertise` must say at which of them the mesh reaches {}",
+            self.instance
+        );
+        Ok(())
+    }
+
+    fn claim(&self) -> Claim {
+        Claim {
+            control: self.control.clone(),
+            roots_pem: self.roots_pem.clone(),
+            id: SpiffeId { mesh: self.mesh.clone(), subject: self.subject.clone() },
+            instance: self.instance.clone(),
+            token: self.token.clone(),
+        }
+    }
+}
 
 impl Member {
     /// Takes up the kept identity or enrols for one, unless `stop` comes before, and keeps it renewed until `drain`.
     ///
     /// # Errors
-    /// When the disk says no, or the control plane refuses the token. While the control plane cannot be reached it is asked again.
+    /// When the disk says no, or the control plane refuses the certificate that was kept and the token. While the control plane cannot be reached it is asked again.
     pub async fn join(options: Options, ground: &Ground, drain: &Drain, stop: &Drain) -> anyhow::Result<Self> {
         let local = Local::open(ground.disk.clone(), &options.data)?;
-        let identity = match kept_identity(&local, &options) {
-            Some(identity) => identity,
-            None => enrol(&options, &local, stop).await?,
+        let claim = options.claim();
+        let kept = kept_identity(&local, &claim);
+        let soon_s = runtime::clock::wall_s() + LIFE_LEFT_MIN.as_secs();
+        let identity = match kept {
+            Some(kept) if kept.current().ended_for_s(soon_s) == 0 => kept,
+            kept => enrol(&claim, kept.as_ref(), &local, stop).await?,
         };
-        let (control, token) = (options.control.clone(), Some(options.token.clone()));
-        let renewal = client::keep_renewed(control, identity.clone(), token, keeper(local.clone()), drain.clone());
-        drain.spawn(renewal);
+        drain.spawn(client::keep_renewed(claim, identity.clone(), keeper(local.clone()), drain.clone()));
         let keeper = start_keeper(local.clone(), ground)?;
         Ok(Self { options, identity, local, keeper })
     }
@@ -176,8 +202,7 @@ pub async fn in_use(version: &mut watch::Receiver<u64>, drain: &Drain) -> anyhow
     }
 }
 
-fn kept_identity(local: &Local, options: &Options) -> Option<Identity> {
-    let wanted = SpiffeId { mesh: options.mesh.clone(), subject: options.subject.clone() };
+fn kept_identity(local: &Local, claim: &Claim) -> Option<Identity> {
     let credentials = match local.credentials() {
         Ok(credentials) => credentials?,
         Err(error) => {
@@ -186,23 +211,21 @@ fn kept_identity(local: &Local, options: &Options) -> Option<Identity> {
         }
     };
     // A mesh that was made anew has another root: what was kept from the old one opens no door.
-    if credentials.roots_pem != options.roots_pem {
+    if credentials.roots_pem != claim.roots_pem {
         return None;
     }
     let identity = Identity::new(credentials).ok()?;
     let current = identity.current();
-    let lives = current.not_after_s > runtime::clock::wall_s() + LIFE_LEFT_MIN.as_secs();
-    (current.id == wanted && lives).then_some(identity)
+    (current.id == claim.id && current.instance.as_ref() == Some(&claim.instance)).then_some(identity)
 }
 
 /// Waits for the control plane as long as it takes, unless `stop` comes before; a refusal is final.
-async fn enrol(options: &Options, local: &Local, stop: &Drain) -> anyhow::Result<Identity> {
-    let id = SpiffeId { mesh: options.mesh.clone(), subject: options.subject.clone() };
+async fn enrol(claim: &Claim, kept: Option<&Identity>, local: &Local, stop: &Drain) -> anyhow::Result<Identity> {
     let credentials = tokio::select! {
-        outcome = client::enrol(&options.control, &options.roots_pem, &options.token, &id) => outcome,
-        () = stop.requested() => anyhow::bail!("asked to end before {} could enrol", options.instance),
+        outcome = client::enrol(claim, kept) => outcome,
+        () = stop.requested() => anyhow::bail!("asked to end before {} could enrol", claim.instance),
     }
-    .with_context(|| format!("{} could not enrol", options.instance))?;
+    .with_context(|| format!("{} could not enrol", claim.instance))?;
     let identity = Identity::new(credentials.clone())?;
     local.keep_credentials(&credentials)?;
     Ok(identity)

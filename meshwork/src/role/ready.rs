@@ -18,7 +18,7 @@ pub struct Ready {
     pub role: String,
     /// The instance's name.
     pub instance: Name,
-    /// `outbound`, `inbound`, `gateway`, `control`, `admin` → where it listens.
+    /// `outbound`, `inbound`, `gateway`, `status`, `control`, `admin` → where it listens.
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 

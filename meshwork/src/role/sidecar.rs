@@ -49,6 +49,7 @@ pub struct Options {
 /// # Errors
 /// When it cannot become a member, cannot listen, or cannot start its application.
 pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Result<i32> {
+    options.member.reached_at(options.inbound)?;
     let (ending, drain) = drain::channel();
     let member = Member::join(options.member.clone(), &ground, &drain, &stop).await?;
     let plane = Arc::new(start_plane(&options, &member, &ground, &drain).await?);
@@ -89,6 +90,7 @@ async fn start_plane(options: &Options, member: &Member, ground: &Ground, drain:
         metrics: Metrics::default(),
         access_log: access_log(options.member.access_log),
         outbound: Some(options.outbound),
+        status: None,
         inbound: Some(proxy::Inbound { listen: options.inbound, target: Target::Application(application) }),
         gateway: None,
         drain: drain.clone(),

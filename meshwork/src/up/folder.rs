@@ -91,12 +91,12 @@ impl Folder {
     /// A fresh secret: tokens of an earlier run open nothing.
     pub(crate) fn make_secret(&self) -> anyhow::Result<Secret> {
         let secret = Secret::generate()?;
-        disk::replace_private(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
+        disk::replace(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
         Ok(secret)
     }
 
     pub(crate) fn write_token(&self, instance: &Name, token: &str) -> io::Result<()> {
-        disk::replace_private(&RealDisk, &self.token_file(instance), token.as_bytes())
+        disk::replace(&RealDisk, &self.token_file(instance), token.as_bytes())
     }
 
     /// Takes back what an earlier process said.

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use control::token::{self, Secret};
+use control::token::Secret;
 use futures_util::StreamExt as _;
 use futures_util::future::{join_all, try_join_all};
 use model::config::Config;
 use model::name::Name;
-use runtime::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::WatchStream;
 
@@ -24,10 +23,9 @@ use super::invocation::{self, Common, Particular};
 use super::plan::{self, Part, Planned};
 use super::process::{Invocation, Lines};
 use super::supervisor::{Bounds, Order, Prepare, Standing, Supervisor};
+use super::tokens::{TOKEN_LIFE, Tokens};
 use super::{leftover, ports, program};
 
-/// How long a token holds: a role that starts shows it at once.
-const TOKEN_LIFE: Duration = Duration::from_secs(600);
 /// Orders that wait for one supervisor.
 const ORDERS_MAX: usize = 8;
 
@@ -156,7 +154,7 @@ impl Mesh {
     /// With the first instance that does not come up, without a wait for the others of its wave; the caller ends the others with [`Mesh::stop`].
     pub async fn start(&self) -> Result<(), Error> {
         for wave in &self.waves {
-            wave.iter().for_each(Instance::launch);
+            wave.iter().for_each(|instance| instance.launch(&self.shared));
             try_join_all(wave.iter().map(|instance| instance.came_up(&self.shared))).await?;
             self.learn();
             self.tell();
@@ -268,11 +266,21 @@ impl Instance {
         Self { planned, standing, orders, lines, supervisor: Mutex::new(Some(supervisor)) }
     }
 
-    fn launch(&self) {
+    fn launch(&self, shared: &Shared) {
         let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(supervisor) = supervisor {
-            tokio::spawn(supervisor.run());
-        }
+        let (Some(supervisor), tokens) = (supervisor, shared.tokens(&self.planned)) else { return };
+        tokio::spawn(async move {
+            let fresh = async {
+                match tokens {
+                    Some(tokens) => tokens.keep_fresh().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = supervisor.run() => {}
+                never = fresh => match never {},
+            }
+        });
     }
 
     async fn came_up(&self, shared: &Shared) -> Result<(), Error> {
@@ -342,11 +350,17 @@ fn prepare(planned: Planned, shared: Arc<Shared>) -> Prepare {
 }
 
 impl Shared {
+    /// Who makes the tokens of an instance; the control plane needs none.
+    fn tokens(&self, planned: &Planned) -> Option<Tokens> {
+        let (secret, folder) = (self.secret.clone(), self.folder.clone());
+        let (subject, instance) = (planned.subject(), planned.instance.clone());
+        (planned.part != Part::ControlPlane).then(|| Tokens { secret, folder, subject, instance, life: TOKEN_LIFE })
+    }
+
     fn invocation(&self, planned: &Planned) -> anyhow::Result<Invocation> {
         let instance = &planned.instance;
-        if planned.part != Part::ControlPlane {
-            let expires_s = clock::wall_s() + TOKEN_LIFE.as_secs();
-            self.folder.write_token(instance, &token::mint(&self.secret, &planned.subject(), instance, expires_s))?;
+        if let Some(tokens) = self.tokens(planned) {
+            tokens.write()?;
         }
         let listen = match &planned.part {
             Part::Gateway { name, .. } => self.listen.get(name).copied(),

@@ -84,7 +84,7 @@ pub(crate) fn rows_table(rows: impl IntoIterator<Item = Row>, colours: bool) -> 
     for row in rows {
         let colour = match row.state.as_str() {
             "ready" => Color::Green,
-            "failed" | "killed" => Color::Red,
+            "failed" | "failing" | "killed" => Color::Red,
             _ => Color::Yellow,
         };
         table.add_row([
@@ -99,7 +99,7 @@ pub(crate) fn rows_table(rows: impl IntoIterator<Item = Row>, colours: bool) -> 
 
 /// Where a person reaches it: a gateway's door, the control plane's admin API, an application's port, the broker's status.
 pub(crate) fn address(addresses: &BTreeMap<String, SocketAddr>) -> String {
-    let door = ["gateway", "application", "admin", "outbound"].iter().find_map(|name| addresses.get(*name));
+    let door = ["gateway", "application", "admin", "status", "outbound"].iter().find_map(|name| addresses.get(*name));
     door.map(|address| format!("http://{address}")).unwrap_or_default()
 }
 

@@ -121,3 +121,21 @@ fn nothing_runs_where_nothing_was_started() {
     let output = meshwork(&["status", "--data", folder.path().to_str().unwrap()]);
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), "nothing runs here\n"));
 }
+
+#[test]
+fn a_token_in_a_file_is_its_owners_alone_and_replaced_whole() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, out) = (folder.path().join("secret"), folder.path().join("orders-0.token"));
+    std::fs::write(&out, "an old token that is longer than any other, and that everybody may read").unwrap();
+    let arguments = ["token", "--subject", "service/orders", "--instance", "orders-0", "--secret"];
+    let tell = meshwork(&[&arguments[..], &[secret.to_str().unwrap()]].concat());
+    let write = meshwork(&[&arguments[..], &[secret.to_str().unwrap(), "--out", out.to_str().unwrap()]].concat());
+    assert!(tell.status.success() && write.status.success() && write.stdout.is_empty());
+    let secret = control::token::Secret::from_text(&std::fs::read_to_string(&secret).unwrap()).unwrap();
+    for token in [text(&tell.stdout).trim(), &std::fs::read_to_string(&out).unwrap()] {
+        let claims = control::token::verify(&secret, token, process::wall_s()).unwrap();
+        assert_eq!(claims.instance.as_str(), "orders-0");
+    }
+    assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+}

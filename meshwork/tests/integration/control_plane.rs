@@ -11,6 +11,17 @@ use storage::disk::memory::MemoryDisk;
 
 /// Starts one with the mesh file `text`.
 pub async fn start(text: &str, disk: Arc<MemoryDisk>, secret: &token::Secret, drain: &Drain) -> ControlPlane {
+    start_with(text, disk, secret, Duration::from_hours(1), drain).await
+}
+
+/// The same, whose certificates hold for `life`.
+pub async fn start_with(
+    text: &str,
+    disk: Arc<MemoryDisk>,
+    secret: &token::Secret,
+    life: Duration,
+    drain: &Drain,
+) -> ControlPlane {
     let options = control::Options {
         config: model::config::check("mesh.yaml", text).unwrap().config,
         disk,
@@ -18,7 +29,8 @@ pub async fn start(text: &str, disk: Arc<MemoryDisk>, secret: &token::Secret, dr
         listen: ([127, 0, 0, 1], 0).into(),
         admin: None,
         token_secret: secret.clone(),
-        certificate_life: Duration::from_secs(3_600),
+        certificate_life: life,
+        renewal_grace: life * 24,
         metrics: Metrics::default(),
         drain: drain.clone(),
     };

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use control::client::Health;
+use control::client::{Health, TokenSource};
 use control::{ControlPlane, token};
 use local::Local;
 use meshwork::role::member::{self, Member};
@@ -51,6 +52,12 @@ impl Machine {
         local.keep_snapshot(&snapshot).unwrap();
     }
 
+    /// A token of the gateway that holds for so long.
+    fn token(&self, life_s: u64) -> TokenSource {
+        let (subject, instance) = gateway();
+        TokenSource::fixed(token::mint(&self.secret, &subject, &instance, runtime::clock::wall_s() + life_s))
+    }
+
     /// A gateway that enrols at `plane`, looks for it at `control` from then on, and takes up what `takes` says. The receiver has
     /// the revisions that it was to take up.
     async fn gateway(
@@ -59,23 +66,12 @@ impl Machine {
         control: Option<String>,
         takes: fn(u64) -> Result<(), String>,
     ) -> mpsc::UnboundedReceiver<u64> {
-        let (subject, instance): (Subject, _) = ("gateway/g".parse().unwrap(), Name::new("g-0").unwrap());
-        let options = |control: String| member::Options {
-            mesh: Name::new("m").unwrap(),
-            subject: subject.clone(),
-            instance: instance.clone(),
-            subset: None,
-            advertise: None,
-            control,
-            roots_pem: plane.roots_pem().to_owned(),
-            token: token::mint(&self.secret, &subject, &instance, runtime::clock::wall_s() + 60),
-            data: PathBuf::from("/gateway"),
-            ready_file: None,
-            access_log: false,
-            stop_timeout: BOUND,
-        };
         let ground = Ground { disk: self.disk.clone(), threads: Threads::Inline };
-        let join = async |control| Member::join(options(control), &ground, &self.drain, &self.drain).await.unwrap();
+        let token = self.token(60);
+        let join = async |control| {
+            let options = options(plane, control, token.clone());
+            Member::join(options, &ground, &self.drain, &self.drain).await.unwrap()
+        };
         let mut member = join(plane.address().to_string()).await;
         if let Some(control) = control {
             // It takes up the identity that it has got by now.
@@ -89,6 +85,29 @@ impl Machine {
             async move { outcome }
         });
         revisions
+    }
+}
+
+fn gateway() -> (Subject, Name) {
+    ("gateway/g".parse().unwrap(), Name::new("g-0").unwrap())
+}
+
+/// How the gateway becomes a member of the mesh of `plane`, which it looks for at `control`.
+fn options(plane: &ControlPlane, control: String, token: TokenSource) -> member::Options {
+    let (subject, instance) = gateway();
+    member::Options {
+        mesh: Name::new("m").unwrap(),
+        subject,
+        instance,
+        subset: None,
+        advertise: None,
+        control,
+        roots_pem: plane.roots_pem().to_owned(),
+        token,
+        data: PathBuf::from("/gateway"),
+        ready_file: None,
+        access_log: false,
+        stop_timeout: BOUND,
     }
 }
 
@@ -123,4 +142,57 @@ async fn what_was_kept_is_used_at_once_where_it_is_not() {
 async fn what_was_kept_is_used_where_the_live_one_is_no_good() {
     let takes = |revision| if revision == KEPT { Ok(()) } else { Err("no room for it".to_owned()) };
     assert_eq!(revisions(false, takes, 2).await, [1, KEPT]);
+}
+
+#[tokio::test]
+async fn a_role_that_starts_with_an_ended_certificate_and_an_ended_token_is_taken_back() {
+    let (ending, drain) = drain::channel();
+    let machine = Machine { disk: Arc::default(), secret: token::Secret::generate().unwrap(), drain };
+    let life = Duration::from_secs(6);
+    let (disk, secret) = (machine.disk.clone(), &machine.secret);
+    let plane = control_plane::start_with(MESH, disk.clone(), secret, life, &machine.drain).await;
+    let ground = Ground { disk, threads: Threads::Inline };
+    let token = machine.token(1);
+    let join = async |drain: &Drain| {
+        let options = options(&plane, plane.address().to_string(), token.clone());
+        Member::join(options, &ground, drain, &machine.drain).await
+    };
+    // The role ends, and nobody renews its certificate any more.
+    let (first_ending, first_drain) = drain::channel();
+    let end_s = join(&first_drain).await.unwrap().identity.current().not_after_s;
+    first_ending.drain(BOUND).await.unwrap();
+    while runtime::clock::wall_s() <= end_s {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let again = tokio::time::timeout(BOUND, join(&machine.drain)).await.expect("an answer").unwrap();
+    assert!(again.identity.current().not_after_s > end_s);
+    ending.drain(BOUND).await.unwrap();
+}
+
+#[test]
+fn an_instance_that_listens_on_all_addresses_says_at_which_it_is_reached() {
+    for (inbound, advertise, good) in [
+        ("10.0.0.7:1", None, true),
+        ("127.0.0.1:0", None, true),
+        ("0.0.0.0:1", Some("10.0.0.7:1"), true),
+        ("0.0.0.0:1", None, false),
+        ("[::]:1", None, false),
+    ] {
+        let (subject, instance) = gateway();
+        let options = member::Options {
+            mesh: Name::new("m").unwrap(),
+            subject,
+            instance,
+            subset: None,
+            advertise: advertise.map(|address: &str| address.parse().unwrap()),
+            control: String::new(),
+            roots_pem: String::new(),
+            token: TokenSource::fixed(String::new()),
+            data: PathBuf::new(),
+            ready_file: None,
+            access_log: false,
+            stop_timeout: BOUND,
+        };
+        assert_eq!(options.reached_at(inbound.parse().unwrap()).is_ok(), good, "{inbound}, {advertise:?}");
+    }
 }

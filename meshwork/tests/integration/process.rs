@@ -68,10 +68,25 @@ impl Up {
 
     /// The same with more `flags`.
     pub fn start_with(folder: &Path, text: &str, flags: &[&str]) -> Self {
+        Self::start_in(folder, text, flags, &[])
+    }
+
+    /// The same with more `variables` in its environment, and so in its roles'.
+    pub fn start_in(folder: &Path, text: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let file = folder.join("mesh.yaml");
         std::fs::write(&file, text).unwrap();
-        let arguments = ["up", file.to_str().unwrap(), "--format", "json", "--data", folder.to_str().unwrap()];
-        let mut child = command(&arguments).args(flags).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut arguments = vec!["up", file.to_str().unwrap(), "--format", "json"];
+        if !flags.contains(&"--data") {
+            arguments.extend(["--data", folder.to_str().unwrap()]);
+        }
+        let variables = variables.iter().copied();
+        let mut child = command(&arguments)
+            .args(flags)
+            .envs(variables)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (sender, events) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -158,11 +173,21 @@ pub fn gateway(folder: &Path) -> SocketAddr {
     })
 }
 
+/// Seconds since 1970.
+pub fn wall_s() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
+}
+
 /// The status line and the body of a GET.
 pub fn get(address: SocketAddr, path: &str) -> Option<(String, String)> {
+    get_as(address, "shop", path)
+}
+
+/// The same under the name `host`.
+pub fn get_as(address: SocketAddr, host: &str, path: &str) -> Option<(String, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(BOUND)).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;

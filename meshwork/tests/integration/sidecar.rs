@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use control::client::{self, Health, Hello, Offer, Session};
+use control::client::{self, Claim, Health, Hello, Offer, Session, TokenSource};
 use control::{ControlPlane, token};
 use meshwork::role::deadline::{Deadline, Step};
 use meshwork::role::{Ground, Threads, application, member, sidecar};
@@ -93,8 +93,8 @@ impl Mesh {
         Self { disk, secret, plane, drain }
     }
 
-    fn token(&self, subject: &Subject, instance: &Name) -> String {
-        token::mint(&self.secret, subject, instance, runtime::clock::wall_s() + 60)
+    fn token(&self, subject: &Subject, instance: &Name) -> TokenSource {
+        TokenSource::fixed(token::mint(&self.secret, subject, instance, runtime::clock::wall_s() + 60))
     }
 
     /// The sidecar of `back`, with an application that calls `outside` when it is told to end.
@@ -134,8 +134,9 @@ impl Mesh {
         let (subject, instance): (Subject, _) = ("service/front".parse().unwrap(), Name::new("front-0").unwrap());
         let id = SpiffeId { mesh: Name::new("m").unwrap(), subject: subject.clone() };
         let (control, token) = (self.plane.address().to_string(), self.token(&subject, &instance));
-        let identity = client::enrol(&control, self.plane.roots_pem(), &token, &id).await.unwrap();
-        let identity = Identity::new(identity).unwrap();
+        let roots_pem = self.plane.roots_pem().to_owned();
+        let claim = Claim { control: control.clone(), roots_pem, id: id.clone(), instance: instance.clone(), token };
+        let identity = Identity::new(client::enrol(&claim, None).await.unwrap()).unwrap();
         let plane = DataPlane::start(proxy::Options {
             mesh: id.mesh,
             subject,
@@ -145,6 +146,7 @@ impl Mesh {
             metrics: Metrics::default(),
             access_log: AccessLog::Off,
             outbound: Some(([127, 0, 0, 1], 0).into()),
+            status: None,
             inbound: None,
             gateway: None,
             drain: self.drain.clone(),

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use crate::application;
 use crate::outside::Outside;
-use crate::process::{Up, all_gone, eventually, family, gateway, get, instance, signal};
+use crate::process::{Up, all_gone, eventually, family, gateway, get, instance, signal, wall_s};
 
 /// `front` calls `back`; a gateway lets clients in to `front`.
 fn mesh(back: &str) -> String {
@@ -81,6 +81,87 @@ fn a_gateway_that_starts_without_a_control_plane_works_on_what_it_kept() {
     signal(pid("control-plane"), "CONT");
     up.signal("INT");
     assert!(up.end().0.success());
+}
+
+/// A machine that was suspended for longer than certificates hold. Their life stands to the grace as it does by default.
+#[test]
+fn a_mesh_that_slept_for_longer_than_its_certificates_hold_wakes_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start_in(folder.path(), &mesh(""), &[], &[("MESHWORK_CERTIFICATE_LIFE", "6s")]);
+    up.wait_for("gateway-public", "ready");
+    let address = gateway(folder.path());
+    assert_eq!(get(address, "/call/back").unwrap().0, "HTTP/1.1 200 OK");
+    let roles = ["control-plane", "front-0", "back-0", "gateway-public"];
+    let pids = roles.map(|name| u32::try_from(instance(folder.path(), name)["pid"].as_u64().unwrap()).unwrap());
+    pids.iter().for_each(|pid| signal(*pid, "STOP"));
+    let woken_s = wall_s() + 8;
+    eventually("the certificates have ended", || (wall_s() > woken_s).then_some(()));
+    // One that does not answer is not ready, whatever its ready file says.
+    let asleep = instance(folder.path(), "back-0");
+    assert_eq!(asleep["state"], "failing", "{asleep}");
+    assert!(asleep["failure"].as_str().unwrap().contains("does not say how it is"), "{asleep}");
+    pids.iter().for_each(|pid| signal(*pid, "CONT"));
+    eventually("every role is well", || {
+        roles.iter().all(|name| instance(folder.path(), name)["state"] == "ready").then_some(())
+    });
+    eventually("requests get through", || get(address, "/call/back").filter(|(status, _)| status == "HTTP/1.1 200 OK"));
+    // With certificates of after: those of before, and their sessions, have ended.
+    for name in ["front-0", "gateway-public"] {
+        let addresses = instance(folder.path(), name)["addresses"].clone();
+        let own = addresses.get("status").or(addresses.get("outbound")).unwrap().as_str().unwrap().parse().unwrap();
+        let (_, status) = crate::process::get_as(own, "sidecar", "/v1/status").unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert!(status["certificate_not_after_s"].as_u64().unwrap() > woken_s, "{status}");
+    }
+    up.signal("INT");
+    assert!(up.end().0.success());
+}
+
+/// A role that can renew no more says so, and `status` with it.
+#[test]
+fn a_role_whose_certificate_has_ended_is_not_shown_as_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Up::start_in(folder.path(), &mesh(""), &[], &[("MESHWORK_CERTIFICATE_LIFE", "6s")]);
+    up.wait_for("gateway-public", "ready");
+    let control = u32::try_from(instance(folder.path(), "control-plane")["pid"].as_u64().unwrap()).unwrap();
+    signal(control, "STOP");
+    let failing = eventually("the sidecar is failing", || {
+        Some(instance(folder.path(), "back-0")).filter(|back| back["state"] == "failing")
+    });
+    assert!(failing["failure"].as_str().unwrap().starts_with("the certificate ended "), "{failing}");
+    signal(control, "CONT");
+    eventually("it is well again", || {
+        Some(instance(folder.path(), "back-0")).filter(|back| back["state"] == "ready" && back["failure"].is_null())
+    });
+    up.signal("INT");
+    assert!(up.end().0.success());
+}
+
+/// What is in the folder is the mesh's settings, keys and messages.
+#[test]
+fn what_a_mesh_keeps_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let up =
+        Up::start_with(folder.path(), &mesh(", env: {PASSWORD: open-sesame}"), &["--data", data.to_str().unwrap()]);
+    up.wait_for("gateway-public", "ready");
+    let mut folders = vec![data];
+    let mut files = 0;
+    while let Some(one) = folders.pop() {
+        assert_eq!(std::fs::metadata(&one).unwrap().permissions().mode() & 0o777, 0o700, "{one:?}");
+        for entry in std::fs::read_dir(&one).unwrap().flatten().map(|entry| entry.path()) {
+            // One that is replaced in this moment is gone.
+            let Ok(found) = std::fs::metadata(&entry) else { continue };
+            if found.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            files += 1;
+            assert_eq!(found.permissions().mode() & 0o777, 0o600, "{entry:?}");
+        }
+    }
+    assert!(files >= 10, "{files}");
 }
 
 #[test]

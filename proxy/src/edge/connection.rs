@@ -55,6 +55,8 @@ pub(crate) enum Direction {
     Inbound,
     /// From outside of the mesh.
     Gateway,
+    /// From an operator to this data plane itself. Nothing goes on from here.
+    Status,
 }
 
 impl Direction {
@@ -64,6 +66,7 @@ impl Direction {
             Self::Outbound => "outbound",
             Self::Inbound => "inbound",
             Self::Gateway => "gateway",
+            Self::Status => "status",
         }
     }
 }
@@ -165,8 +168,9 @@ async fn serve_mesh(mut arrival: Arrival, stream: Stream, from: SocketAddr, cont
         Ok(Err(error)) => return tracing::info!(%from, %error, "a caller did not get through the TLS handshake"),
         Err(_) => return tracing::info!(%from, "a caller did not finish the TLS handshake in time"),
     };
-    arrival.peer_header = peer.as_ref().and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
-    arrival.peer = peer;
+    let id = peer.map(|peer| peer.id);
+    arrival.peer_header = id.as_ref().and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
+    arrival.peer = id;
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,

@@ -53,6 +53,7 @@ impl Doors {
         }));
         let asked = [
             (Direction::Outbound, options.outbound),
+            (Direction::Status, options.status),
             (Direction::Inbound, options.inbound.as_ref().map(|inbound| inbound.listen)),
             (Direction::Gateway, options.gateway),
         ];
@@ -181,7 +182,9 @@ impl Doors {
 
     pub(super) async fn close_all(&self) {
         let close = |direction| self.close(direction, DRAIN_TIMEOUT);
-        tokio::join!(close(Direction::Inbound), close(Direction::Gateway), close(Direction::Outbound));
+        let (inward, outward) = ([Direction::Inbound, Direction::Gateway], [Direction::Outbound, Direction::Status]);
+        let ([a, b], [c, d]) = (inward.map(close), outward.map(close));
+        tokio::join!(a, b, c, d);
     }
 
     /// The owner is gone: nobody waits any more.

@@ -210,7 +210,7 @@ fn vouch(headers: &mut HeaderMap, arrival: &Arrival, host: Option<HeaderValue>) 
             put(headers, FORWARDED_FOR, arrival.forwarded_for.clone());
             headers.insert(FORWARDED_PROTO, HTTP);
         }
-        Direction::Outbound => {}
+        Direction::Outbound | Direction::Status => {}
     }
 }
 

@@ -28,6 +28,12 @@ pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<M
     let service = match arrival.direction {
         Direction::Inbound => table.application.clone().ok_or(Reason::NotReady)?,
         Direction::Gateway => let_through(table, head)?,
+        // Nobody who was led here by a name of another machine, as a web page may be, is answered.
+        Direction::Status => {
+            let authority = authority(arrival, head)?;
+            let own = authority.host == SIDECAR || authority.is_loopback();
+            return if own { Ok(Matched::Sidecar) } else { Err(Reason::OwnHost.into()) };
+        }
         Direction::Outbound => {
             let authority = authority(arrival, head)?;
             if authority.host == SIDECAR {

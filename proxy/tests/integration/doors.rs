@@ -24,6 +24,7 @@ async fn an_address_in_use_is_named_however_many_lanes_there_are() {
             metrics: Metrics::default(),
             access_log: AccessLog::Off,
             outbound: Some(address),
+            status: None,
             inbound: None,
             gateway: None,
             drain,

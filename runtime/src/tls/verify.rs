@@ -3,6 +3,7 @@
 //! Host names and addresses play no part inside of the mesh.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::identity::{SpiffeId, Subject};
 use model::name::Name;
@@ -36,7 +37,7 @@ pub(crate) fn roots_of(pem: &str) -> Result<Roots, Error> {
 }
 
 /// The one SPIFFE ID in a certificate.
-pub(crate) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Error> {
+fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Error> {
     let leaf =
         EndEntityCert::try_from(certificate).map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
     let mut names = leaf.valid_uri_names();
@@ -48,7 +49,7 @@ pub(crate) fn spiffe_id(certificate: &CertificateDer<'_>) -> Result<SpiffeId, Er
 
 /// Why a peer with a good chain is refused. `Debug` says the same as `Display`, since that is what rustls prints.
 #[derive(thiserror::Error)]
-enum Refusal {
+pub(super) enum Refusal {
     #[error("a certificate of the mesh has exactly one URI name")]
     NotOneName,
     #[error("the peer is {found}, not {expected}")]
@@ -63,7 +64,7 @@ impl std::fmt::Debug for Refusal {
     }
 }
 
-fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn refused(why: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(why))))
 }
 
@@ -92,13 +93,53 @@ fn verify_chain(
     spiffe_id(leaf)
 }
 
-/// Lets in clients of this mesh; and, where asked, those who have no certificate yet.
+/// Who is let in beside clients of this mesh whose certificate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Nobody.
+    Members,
+    /// Those who have no certificate yet, and those whose certificate ended no longer than this ago: the control plane hears both,
+    /// and gives them nothing but a certificate.
+    Applicants(Duration),
+}
+
+/// Lets in clients of this mesh, and whom else its admission says.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     pub(crate) mesh: Name,
     pub(crate) roots: Roots,
     pub(crate) provider: Arc<CryptoProvider>,
-    pub(crate) mandatory: bool,
+    pub(crate) admission: Admission,
+}
+
+impl ClientVerifier {
+    fn verify_at(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<SpiffeId, Error> {
+        verify_chain(&self.roots, leaf, intermediates, now, KeyUsage::client_auth(), &self.provider)
+    }
+
+    /// A certificate that has ended is proven as of its last second, where it may be let in at all.
+    fn verify_ended(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        ended: Error,
+    ) -> Result<SpiffeId, Error> {
+        match (self.admission, &ended) {
+            (
+                Admission::Applicants(grace),
+                Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }),
+            ) if now.as_secs().saturating_sub(not_after.as_secs()) <= grace.as_secs() => {
+                self.verify_at(leaf, intermediates, *not_after)
+            }
+            _ => Err(ended),
+        }
+    }
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -107,7 +148,7 @@ impl ClientCertVerifier for ClientVerifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.mandatory
+        self.admission == Admission::Members
     }
 
     fn verify_client_cert(
@@ -116,7 +157,9 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let found = verify_chain(&self.roots, leaf, intermediates, now, KeyUsage::client_auth(), &self.provider)?;
+        let found = self
+            .verify_at(leaf, intermediates, now)
+            .or_else(|error| self.verify_ended(leaf, intermediates, now, error))?;
         if found.mesh != self.mesh {
             return Err(refused(Refusal::Stranger { found, mesh: self.mesh.clone() }));
         }

@@ -201,8 +201,8 @@ impl Disk for MemoryDisk {
         let inode = match (state.names.get(path).copied(), mode) {
             (Some(inode), OpenMode::Read | OpenMode::Write) => inode,
             (None, OpenMode::Read | OpenMode::Write) => return Err(io::ErrorKind::NotFound.into()),
-            (Some(_), OpenMode::Create | OpenMode::CreatePrivate) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (None, OpenMode::Create | OpenMode::CreatePrivate) => {
+            (Some(_), OpenMode::Create) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (None, OpenMode::Create) => {
                 if path.parent().is_some_and(|folder| !state.folders.contains(folder)) {
                     return Err(io::ErrorKind::NotFound.into());
                 }

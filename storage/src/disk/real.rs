@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -13,6 +13,10 @@ use super::{Disk, DiskFile, Lock, OpenMode};
 
 /// The file by which a folder is locked.
 const LOCK_FILE: &str = "lock";
+
+/// What is made here is its owner's alone, whatever the umask says.
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 
 /// How many zeros are written at once where the file system cannot take room otherwise.
 const ZEROS_BYTES: usize = 1 << 20;
@@ -37,7 +41,7 @@ impl Lock for RealLock {}
 #[expect(clippy::disallowed_methods, reason = "this is the door")]
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -57,10 +61,7 @@ impl Disk for RealDisk {
         match mode {
             OpenMode::Read | OpenMode::Write => {}
             OpenMode::Create => {
-                options.create_new(true);
-            }
-            OpenMode::CreatePrivate => {
-                options.create_new(true).mode(0o600);
+                options.create_new(true).mode(FILE_MODE);
             }
         }
         Ok(Box::new(RealFile(options.open(path)?)))
@@ -82,7 +83,7 @@ impl Disk for RealDisk {
     fn lock(&self, folder: &Path) -> io::Result<Box<dyn Lock>> {
         let path = folder.join(LOCK_FILE);
         let mut options = fs::OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => {
                 file.set_len(0)?;

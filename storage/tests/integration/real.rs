@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use storage::disk::real::RealDisk;
-use storage::disk::{Disk as _, OpenMode, read_whole, replace, replace_private};
+use storage::disk::{Disk as _, OpenMode, read_whole, replace};
 use storage::log::{Level, Log, Options};
 
 #[test]
@@ -93,19 +93,23 @@ fn a_folder_is_locked_for_one_and_the_other_is_named() {
 }
 
 #[test]
-fn a_key_is_replaced_whole_and_readable_by_its_owner_alone() {
+fn what_is_made_is_replaced_whole_and_readable_by_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("key");
+    let path = folder.path().join("role").join("keys").join("key");
+    RealDisk.create_dir_all(path.parent().unwrap()).unwrap();
     assert!(!RealDisk.exists(&path).unwrap());
     for content in [&b"old"[..], b"newer"] {
-        replace_private(&RealDisk, &path, content).unwrap();
+        replace(&RealDisk, &path, content).unwrap();
         assert_eq!(read_whole(&RealDisk, &path, 5).unwrap(), content);
     }
     assert!(RealDisk.exists(&path).unwrap());
     assert_eq!(read_whole(&RealDisk, &path, 4).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
-    assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(RealDisk.list(folder.path()).unwrap(), ["key"]);
+    assert_eq!(RealDisk.list(path.parent().unwrap()).unwrap(), ["key"]);
+    let _lock = RealDisk.lock(path.parent().unwrap()).unwrap();
+    for (made, mode) in [("role", 0o700), ("role/keys", 0o700), ("role/keys/key", 0o600), ("role/keys/lock", 0o600)] {
+        let found = std::fs::metadata(folder.path().join(made)).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&found) & 0o777, mode, "{made}");
+    }
 }
 
 #[test]

@@ -17,9 +17,9 @@ pub(in crate::command) struct Arguments {
     /// Where the mesh reaches it
     #[arg(long, env = "MESHWORK_INBOUND", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     inbound: SocketAddr,
-    /// Where its metrics and its status are read, on loopback
-    #[arg(long, env = "MESHWORK_OUTBOUND", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
-    outbound: SocketAddr,
+    /// Where its health, metrics and status are read, on loopback
+    #[arg(long, alias = "outbound", env = "MESHWORK_STATUS", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    status: SocketAddr,
     #[command(flatten)]
     member: member::Arguments,
 }
@@ -27,7 +27,7 @@ pub(in crate::command) struct Arguments {
 pub(in crate::command) fn run(arguments: Arguments) -> Outcome {
     let ground = arguments.member.ground()?;
     let member = arguments.member.options(Subject::Broker, None)?;
-    let options = broker::Options { member, inbound: arguments.inbound, outbound: arguments.outbound };
+    let options = broker::Options { member, inbound: arguments.inbound, status: arguments.status };
     process::block_on(|stop| broker::run(options, ground, stop))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -20,9 +20,9 @@ pub(in crate::command) struct Arguments {
     /// Listen here instead of where the mesh file says
     #[arg(long, env = "MESHWORK_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Where its metrics and its status are read, on loopback
-    #[arg(long, env = "MESHWORK_OUTBOUND", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
-    outbound: SocketAddr,
+    /// Where its health, metrics and status are read, on loopback
+    #[arg(long, alias = "outbound", env = "MESHWORK_STATUS", default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    status: SocketAddr,
     #[command(flatten)]
     member: member::Arguments,
 }
@@ -30,7 +30,7 @@ pub(in crate::command) struct Arguments {
 pub(in crate::command) fn run(arguments: Arguments) -> Outcome {
     let ground = arguments.member.ground()?;
     let member = arguments.member.options(Subject::Gateway(arguments.gateway), None)?;
-    let options = gateway::Options { member, listen: arguments.listen, outbound: arguments.outbound };
+    let options = gateway::Options { member, listen: arguments.listen, status: arguments.status };
     process::block_on(|stop| gateway::run(options, ground, stop))?;
     Ok(ExitCode::SUCCESS)
 }

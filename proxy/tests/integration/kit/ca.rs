@@ -25,9 +25,13 @@ impl Ca {
     }
 
     pub fn identity(&self, subject: &Subject) -> Identity {
+        self.identity_with(subject, CertificateParams::default())
+    }
+
+    /// One whose certificate has these beside its name and its usage.
+    pub fn identity_with(&self, subject: &Subject, mut params: CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let id = SpiffeId { mesh: self.mesh.clone(), subject: subject.clone() };
-        let mut params = CertificateParams::default();
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(id.to_string()).unwrap())];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

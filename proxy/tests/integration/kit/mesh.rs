@@ -55,6 +55,7 @@ impl Mesh {
             metrics: Metrics::default(),
             access_log: AccessLog::Off,
             outbound: outbound.then(anywhere),
+            status: gateway.then(anywhere),
             inbound: target.map(|target| Inbound { listen: anywhere(), target }),
             gateway: gateway.then(anywhere),
             drain,
