@@ -214,7 +214,13 @@ fn kept_identity(local: &Local, claim: &Claim) -> Option<Identity> {
     if credentials.roots_pem != claim.roots_pem {
         return None;
     }
-    let identity = Identity::new(credentials).ok()?;
+    let identity = match Identity::new(credentials) {
+        Ok(identity) => identity,
+        Err(error) => {
+            tracing::warn!(%error, "the kept identity cannot be used; enrolling anew");
+            return None;
+        }
+    };
     let current = identity.current();
     (current.id == claim.id && current.instance.as_ref() == Some(&claim.instance)).then_some(identity)
 }

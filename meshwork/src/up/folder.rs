@@ -91,7 +91,7 @@ impl Folder {
     /// A fresh secret: tokens of an earlier run open nothing.
     pub(crate) fn make_secret(&self) -> anyhow::Result<Secret> {
         let secret = Secret::generate()?;
-        disk::replace(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
+        storage::kept::write(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
         Ok(secret)
     }
 

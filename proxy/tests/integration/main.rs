@@ -16,6 +16,7 @@ mod heads;
 mod hostile;
 mod refusals;
 mod retries;
+mod shared;
 mod status;
 mod tunnels;
 mod upstream_http2;
