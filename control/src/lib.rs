@@ -22,12 +22,14 @@ pub mod view;
 
 mod epoch;
 mod hub;
+mod instances;
 mod plane;
 mod publisher;
 mod revisions;
 mod serve;
 mod sidecars;
 
+pub use instances::forget as forget_instances;
 pub use plane::{ControlPlane, Error, Options};
 pub use publisher::Error as PublishError;
 pub use sidecars::{Numbers, Rejected};
