@@ -128,6 +128,7 @@ impl Mesh {
                 "an earlier run in this folder was killed and left processes behind; they were killed"
             );
         }
+        folder.forget_instances().map_err(|error| Error::Prepare(error.into()))?;
         let taken = ports::check(&waves, options.port_flag.as_deref());
         if !taken.is_empty() {
             return Err(Error::Taken(taken));

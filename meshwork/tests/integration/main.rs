@@ -13,5 +13,6 @@ mod docs;
 mod member;
 mod outside;
 mod process;
+mod restart;
 mod sidecar;
 mod up;
