@@ -17,7 +17,7 @@ use policy::schedule::{self, Attempts, Cause, Next};
 use crate::dedup::Place;
 use crate::deliveries::{Index, Lease, Message, State};
 use crate::moment::{Moment, millis};
-use crate::queue::{Queue, Served, add};
+use crate::queue::{Queue, Served, add, entry};
 use crate::record::{Destination, Group, Published, Record};
 use crate::topic::Topic;
 use crate::wake::Woken;
@@ -471,17 +471,6 @@ fn dead(group: &Group, position: Position, attempts: Attempts, reason: String, n
 fn index(at: Position, bytes: u32, published: &Published) -> Index {
     let Published { key, published_ms, expires_ms, .. } = published;
     Index { at, bytes, key: *key, published_ms: *published_ms, expires_ms: *expires_ms }
-}
-
-/// As `entry().or_default()`, without a clone of the name where it is there.
-fn entry<'a, T: Default>(map: &'a mut BTreeMap<Name, T>, name: &Name) -> &'a mut T {
-    if !map.contains_key(name) {
-        map.insert(name.clone(), T::default());
-    }
-    match map.get_mut(name) {
-        Some(found) => found,
-        None => unreachable!("it was put there a line above"),
-    }
 }
 
 #[cfg(test)]

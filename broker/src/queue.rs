@@ -95,3 +95,14 @@ pub fn add<K: Ord + Clone>(counters: &mut BTreeMap<K, u64>, key: &K, count: u64)
         }
     }
 }
+
+/// As `entry().or_default()`, without a clone of the name where it is there.
+pub fn entry<'a, T: Default>(map: &'a mut BTreeMap<Name, T>, name: &Name) -> &'a mut T {
+    if !map.contains_key(name) {
+        map.insert(name.clone(), T::default());
+    }
+    match map.get_mut(name) {
+        Some(found) => found,
+        None => unreachable!("it was put there a line above"),
+    }
+}

@@ -20,7 +20,7 @@ mod withdrawal;
 pub use enrolment::{Claim, TokenSource, enrol};
 pub(crate) use renewal::Life;
 pub use renewal::{keep_renewed, renew};
-pub use session::{Health, Hello, Offer, Options, Session};
+pub use session::{Health, Hello, Offer, Options, Refusal, Session};
 pub use withdrawal::withdrawn;
 
 /// Why the control plane gave nothing.
@@ -32,6 +32,14 @@ pub enum Error {
         /// Its address, as it was given.
         control: String,
         /// What happened.
+        why: String,
+    },
+    /// Who answers there is not this mesh's control plane by the roots that the role was given: another attempt would end the same way.
+    #[error("who answers at {control} is not proven to be this mesh's control plane by the roots given here: {why}")]
+    Unproven {
+        /// Its address, as it was given.
+        control: String,
+        /// What is wrong with who answered.
         why: String,
     },
     /// It said no: another attempt would end the same way.
@@ -71,7 +79,7 @@ impl Error {
             Self::Unreachable { .. } => true,
             // Who is asked about the token has answered, so it was no matter of reach that the certificate was not renewed.
             Self::Neither { token, .. } => token.is_temporary(),
-            Self::Refused(_) | Self::Token(_) | Self::Identity(_) => false,
+            Self::Unproven { .. } | Self::Refused(_) | Self::Token(_) | Self::Identity(_) => false,
         }
     }
 }

@@ -24,6 +24,7 @@ mod epoch;
 mod hub;
 mod instances;
 mod plane;
+mod publication;
 mod publisher;
 mod revisions;
 mod serve;
@@ -31,5 +32,7 @@ mod sidecars;
 
 pub use instances::forget as forget_instances;
 pub use plane::{ControlPlane, Error, Options};
+pub use publication::{Enclosure, MeshFile, Publication};
 pub use publisher::Error as PublishError;
+pub use revisions::{File as Revision, Kept, Revisions};
 pub use sidecars::{Numbers, Rejected};

@@ -25,7 +25,7 @@ use crate::authority::{self, Authority};
 use crate::client::Life;
 use crate::epoch;
 use crate::instances::Instances;
-use crate::publisher::{self, Publisher};
+use crate::publisher::{self, Beginning, Publisher};
 use crate::revisions::Revisions;
 use crate::serve::admin::{self, Admin};
 use crate::serve::counters::Counters;
@@ -52,8 +52,9 @@ const INSTANCE: &str = "control-plane";
 /// How a control plane runs.
 #[derive(Debug)]
 pub struct Options {
-    /// The mesh, proven. It becomes a new revision when it differs from the last one that was kept.
-    pub config: Config,
+    /// The mesh file, proven. The first revision is made of it; where revisions are kept, they win. `None`: there is none, or it is
+    /// not good, and the folder must have a revision.
+    pub file: Option<Config>,
     /// The disk.
     pub disk: Arc<dyn Disk>,
     /// The control plane's own folder: the authority, the revisions and who lives.
@@ -115,10 +116,11 @@ impl ControlPlane {
     /// Starts it on the current runtime; its listeners are bound when this returns.
     ///
     /// # Errors
-    /// When an address is taken, the folder cannot be read or written, or the authority in it is of another mesh.
+    /// When an address is taken, the folder cannot be read or written, what is in it is of another mesh than the file, or there is
+    /// neither a kept revision nor a file.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options {
-            config,
+            file,
             disk,
             dir,
             place,
@@ -133,15 +135,16 @@ impl ControlPlane {
         if let Some(open) = admin.filter(|address| !address.ip().is_loopback()) {
             return Err(Error::AdminInTheOpen(open));
         }
-        let mesh = config.mesh.clone();
         disk.create_dir_all(&dir)?;
         let lock = disk.lock(&dir)?;
-        let authority = Arc::new(Authority::load_or_create(&*disk, &dir, &mesh)?);
+        let revisions = Revisions::open(disk.clone(), &dir)?;
+        let beginning = Beginning::choose(revisions.last()?, file)?;
+        let authority = Arc::new(Authority::load_or_create(&*disk, &dir, &beginning.config.mesh)?);
         let own = Identity::new(own_credentials(&authority, certificate_life)?)?;
         let counters = Counters::register(&metrics);
         let version = epoch::begin(&*disk, &dir, clock::wall_s())?;
-        let instances = Instances::of(disk.clone(), &dir);
-        let publisher = Arc::new(Publisher::start(Revisions::open(disk, &dir)?, config, version, counters.clone())?);
+        let instances = Instances::of(disk, &dir);
+        let publisher = Arc::new(Publisher::start(revisions, beginning, version, counters.clone())?);
         let door = Listener::open(listen, Share::Alone).await.map_err(Error::Listen)?;
         let address = door.local_addr()?;
         let admin_address = match admin {
@@ -195,7 +198,7 @@ impl ControlPlane {
     /// # Errors
     /// When it is of another mesh, or could not be kept; then nothing has changed.
     pub fn publish(&self, config: Config) -> Result<u64, Error> {
-        Ok(self.publisher.publish(config)?)
+        Ok(self.publisher.publish(config, None, None)?)
     }
 
     /// The revision in force.

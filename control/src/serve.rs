@@ -5,6 +5,7 @@ pub(crate) mod counters;
 pub(crate) mod discovery;
 pub(crate) mod enrolment;
 pub(crate) mod listener;
+mod publish;
 
 use std::net::SocketAddr;
 use std::time::Duration;

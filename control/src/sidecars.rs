@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::identity::Subject;
 use model::name::Name;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::registry::Stream;
 
@@ -15,7 +15,7 @@ const UNANSWERED_MAX: usize = 32;
 const REASON_LENGTH_MAX: usize = 4_096;
 
 /// A snapshot by its numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
     /// The configuration it was cut from.
     pub revision: u64,
@@ -24,7 +24,7 @@ pub struct Numbers {
 }
 
 /// A snapshot that a role did not take up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// Which.
     #[serde(flatten)]

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
+use model::config::{Config, HIDDEN, Place};
 use model::name::Name;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::hub::Hub;
 use crate::sidecars::{Numbers, Rejected};
 
 /// An instance that the registry knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Who it is: `service/orders`.
     pub subject: String,
@@ -25,12 +26,13 @@ pub struct Instance {
     pub healthy: bool,
     /// It is about to end.
     pub draining: bool,
-    /// It lived before the control plane's restart, and has not connected since.
+    /// It lived before the control plane's restart, and has not connected since. Earlier releases do not say it.
+    #[serde(default)]
     pub presumed: bool,
 }
 
 /// A role that has a stream, and how far it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// Who it is: `service/orders`.
     pub subject: String,
@@ -44,6 +46,19 @@ pub struct Sidecar {
     pub rejected: Option<Rejected>,
     /// Whether it runs on the latest, and that is of the revision in force.
     pub converged: bool,
+}
+
+/// A configuration without what applications are given in their environment, which is often a password.
+#[must_use]
+pub(crate) fn shown(config: &Config) -> Config {
+    let mut shown = config.clone();
+    for service in shown.services.values_mut() {
+        let Place::Mesh(workload) = &mut service.place else { continue };
+        for value in workload.groups.iter_mut().flat_map(|group| group.env.values_mut()) {
+            HIDDEN.clone_into(value);
+        }
+    }
+    shown
 }
 
 /// The instances, by subject and name.

@@ -2,14 +2,23 @@
 //!
 //! 0: done. 1: what was asked for did not hold. 2: the command line itself, or what it names, could not be used.
 
+mod admin;
+mod apply;
+pub(crate) mod changes;
 mod check;
 mod completions;
+mod convergence;
+mod data;
 mod demo;
+mod diff;
+mod history;
 mod logging;
 mod member;
 pub mod mesh_file;
-mod process;
+pub(crate) mod process;
+mod publish;
 mod roles;
+mod rollback;
 mod schema;
 mod status;
 mod token;
@@ -19,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::terminal::{self, BAD, Colour};
+use crate::terminal::{self, Colour};
 
 /// How data is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -37,6 +46,7 @@ Examples:
   meshwork check mesh.yaml           every mistake of a mesh file at once
   meshwork up mesh.yaml              run the mesh and its applications on this machine
   meshwork status                    what runs here, and where it listens
+  meshwork apply mesh.yaml           change the mesh that runs; diff, history and rollback stand beside it
   meshwork completions bash > /etc/bash_completion.d/meshwork
 
 What a mesh file may hold is described by `meshwork schema`.
@@ -72,6 +82,10 @@ enum Command {
     Schema(schema::Arguments),
     #[command(visible_alias = "ps")]
     Status(status::Arguments),
+    Apply(apply::Arguments),
+    Diff(diff::Arguments),
+    History(history::Arguments),
+    Rollback(rollback::Arguments),
     ControlPlane(roles::control_plane::Arguments),
     Broker(roles::broker::Arguments),
     Gateway(roles::gateway::Arguments),
@@ -88,12 +102,22 @@ type Outcome = anyhow::Result<ExitCode>;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     terminal::choose(arguments.color);
-    match run(arguments.command) {
-        Ok(code) => code,
-        Err(error) => {
-            anstream::eprintln!("{} {}", terminal::paint(BAD, "error:"), story(&error));
-            ExitCode::from(2)
+    let outcome = run(arguments.command);
+    runtime::log::flush(process::LAST_LOGS);
+    outcome.unwrap_or_else(|error| {
+        failed(&story(&error));
+        ExitCode::from(2)
+    })
+}
+
+/// Says why it failed, unless nobody reads that.
+fn failed(why: &str) {
+    match terminal::errors() {
+        Ok(err) => {
+            err.offer(terminal::error(why));
+            let _ = err.flush(process::LAST_LOGS);
         }
+        Err(_) => anstream::eprint!("{}", terminal::error(why)),
     }
 }
 
@@ -118,6 +142,10 @@ fn run(command: Command) -> Outcome {
         Command::Check(arguments) => check::run(&arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Apply(arguments) => apply::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::History(arguments) => history::run(&arguments),
+        Command::Rollback(arguments) => rollback::run(&arguments),
         Command::ControlPlane(arguments) => roles::control_plane::run(arguments),
         Command::Broker(arguments) => roles::broker::run(arguments),
         Command::Gateway(arguments) => roles::gateway::run(arguments),
@@ -130,7 +158,12 @@ fn run(command: Command) -> Outcome {
 impl Command {
     /// Whether it says something and ends: nothing is lost when it ends earlier.
     fn only_prints(&self) -> bool {
-        matches!(self, Self::Check(_) | Self::Schema(_) | Self::Status(_) | Self::Token(_) | Self::Completions(_))
+        match self {
+            Self::Check(_) | Self::Schema(_) | Self::Status(_) | Self::Diff(_) | Self::History(_) => true,
+            Self::Token(_) | Self::Completions(_) => true,
+            Self::Demo(_) | Self::Up(_) | Self::Apply(_) | Self::Rollback(_) => false,
+            Self::ControlPlane(_) | Self::Broker(_) | Self::Gateway(_) | Self::Sidecar(_) => false,
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! It leaves running the mesh to `up` and knows the shop only by its HTTP interface. It is a demonstration and a check:
 //! its exit code is 0 only when every order that was accepted was shipped and notified, once each.
 
-mod client;
 mod events;
 mod faults;
 mod keep;
@@ -28,26 +27,25 @@ use std::time::Duration;
 use anyhow::Context as _;
 use model::config::Config;
 use runtime::drain::Drain;
-use tokio::sync::{mpsc, watch};
+use runtime::output::Output;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::client::Client;
 use self::narrate::Narrator;
 use self::observe::Observer;
 use self::orders::{Catalogue, Plan, Progress};
 use self::place::Place;
 use self::report::{Recorded, Report};
+use crate::client::Client;
 use crate::command::Format;
 use crate::command::mesh_file::MeshFile;
-use crate::terminal::{self, BAD};
+use crate::terminal;
 use crate::up::{self, Mesh};
 
 /// The shop's mesh file, as it stands in the sources.
 const MESH_FILE: &str = include_str!("../../examples/shop/mesh.yaml");
 /// Most orders of a run: the report holds every one.
 const ORDERS_MAX: u64 = 1_000_000;
-/// Events of processes that wait to be told.
-const EVENTS_MAX: usize = 1_024;
 /// How long a process may take to carry traffic.
 const COME_UP: Duration = Duration::from_secs(60);
 /// How long a process may take to end before it is killed.
@@ -56,6 +54,10 @@ const STOP: Duration = Duration::from_secs(20);
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// What a shell says of a program that SIGINT ended.
 const INTERRUPTED: i32 = 130;
+/// The demo did not come to its end.
+const FAILED: i32 = 1;
+/// How long the last events may take to be told.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -111,7 +113,8 @@ fn rate(text: &str) -> Result<f64, String> {
 /// # Errors
 /// When the shop's program cannot be built, or the folder cannot be used.
 pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
-    let narrator = Arc::new(Narrator::new(Instant::now()));
+    let narrator = Arc::new(Narrator::new(Instant::now())?);
+    let out = terminal::output(arguments.format)?;
     let program = std::env::current_exe().context("this program has no file")?;
     tokio::select! {
         built = shop::ensure_built(&program, &narrator) => built?,
@@ -120,13 +123,15 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
     let mut place = Place::make(arguments.data.as_deref(), MESH_FILE)?;
     let config = proven()?;
     up::leftover::adopt();
-    let (events, listener) = mpsc::channel(EVENTS_MAX);
+    let (events, listener) = up::event::channel();
     let mesh = match Mesh::prepare(options(&arguments, &config, &place, program)?, events) {
         Ok(mesh) => mesh,
         Err(error) => {
             // Nothing was started, so nothing is worth a look.
             place.forget();
-            return Ok(failed(&error.to_string()));
+            narrator.failed(&error.to_string());
+            narrator.finish();
+            return Ok(FAILED);
         }
     };
     let telling = tokio::spawn(events::tell(listener, narrator.clone(), &mesh, arguments.logs));
@@ -135,6 +140,7 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
         config,
         mesh,
         narrator: narrator.clone(),
+        out,
         progress: Arc::default(),
         observer: tokio::sync::Mutex::default(),
     };
@@ -148,14 +154,18 @@ pub async fn run(arguments: Arguments, stop: Drain) -> anyhow::Result<i32> {
     narrator.step("stopping");
     demo.mesh.stop().await;
     drop(demo);
-    // It ends when the last of the instances has let go of its events.
-    let _ = telling.await;
+    // It ends when the last of the instances has let go of its events, and somebody reads what it tells.
+    let _ = tokio::time::timeout(LAST_EVENTS, telling).await;
     up::leftover::end();
-    let code = outcome.unwrap_or_else(|error| failed(&format!("{error:#}")));
+    let code = outcome.unwrap_or_else(|error| {
+        narrator.failed(&format!("{error:#}"));
+        FAILED
+    });
     match code {
         0 | INTERRUPTED => place.forget(),
         _ => narrator.step(&format!("everything that was written is in {}", place.folder().display())),
     }
+    narrator.finish();
     Ok(code)
 }
 
@@ -187,22 +197,14 @@ fn options(arguments: &Arguments, config: &Config, place: &Place, program: PathB
     })
 }
 
-fn failed(why: &str) -> i32 {
-    for (index, line) in why.lines().enumerate() {
-        match index {
-            0 => anstream::eprintln!("{} {line}", terminal::paint(BAD, "error:")),
-            _ => anstream::eprintln!("       {line}"),
-        }
-    }
-    1
-}
-
 /// A run of the demo.
 struct Demo {
     arguments: Arguments,
     config: Config,
     mesh: Mesh,
     narrator: Arc<Narrator>,
+    /// For the report.
+    out: Output,
     progress: Arc<Progress>,
     // Taken for one look at a time, by the narration and by the faults.
     observer: tokio::sync::Mutex<Observer>,
@@ -212,7 +214,9 @@ impl Demo {
     /// From the first process to the report, and with `--keep` on until `stop`.
     async fn play(&self, stop: &Drain) -> anyhow::Result<i32> {
         self.narrator.step("starting the shop: control plane, broker, gateway, and each service beside its sidecar");
-        self.mesh.start().await?;
+        // A folder that the caller names may hold what an earlier release's shop was.
+        let publication = MeshFile::of("examples/shop/mesh.yaml", MESH_FILE).publication("demo");
+        up::start(&self.mesh, &self.mesh.operator()?, Some((&publication, &self.config))).await?;
         let gateway = self.gateway()?;
         self.narrator.good(&format!("the shop is open at http://{gateway}"));
         let reports = self.mesh.reports();
@@ -226,9 +230,9 @@ impl Demo {
             () = self.watch() => unreachable!("the narration of what the mesh does goes on for ever"),
         };
         let report = Report::of(&recorded);
-        self.show(&report, &recorded)?;
+        self.show(&report, &recorded).await?;
         if self.arguments.keep {
-            anstream::println!("{}", keep::lines(gateway, &self.mesh.reports(), catalogue.any()));
+            self.out.write(format!("{}\n", keep::lines(gateway, &self.mesh.reports(), catalogue.any()))).await;
             self.until(stop).await;
         }
         Ok(if report.holds { 0 } else { 1 })
@@ -286,14 +290,14 @@ impl Demo {
         }
     }
 
-    fn show(&self, report: &Report, recorded: &Recorded) -> anyhow::Result<()> {
-        match self.arguments.format {
-            Format::Text => {
-                let picture = picture::draw(&self.config, &recorded.observed);
-                anstream::print!("{}", page::page(report, &picture));
-            }
-            Format::Json => println!("{}", serde_json::to_string(report)?),
-        }
+    /// Writes the report, and waits until somebody has read it.
+    async fn show(&self, report: &Report, recorded: &Recorded) -> anyhow::Result<()> {
+        let text = match self.arguments.format {
+            Format::Text => page::page(report, &picture::draw(&self.config, &recorded.observed)),
+            Format::Json => format!("{}\n", serde_json::to_string(report)?),
+        };
+        self.out.write(text).await;
+        self.out.written().await;
         Ok(())
     }
 

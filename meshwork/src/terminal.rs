@@ -3,11 +3,13 @@
 //! What is written goes through anstream, which takes colours out where they are not wanted; this says where that is.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use runtime::output::Output;
+
+use crate::command::Format;
 
 /// When there are colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -63,14 +65,40 @@ pub(crate) fn end_with_the_reader() {
     }
 }
 
-/// Writes a line to standard output.
+/// Standard output, written by a thread of its own: for what goes on while others must not wait for whoever reads it.
 ///
 /// # Errors
-/// When nobody reads it any more.
-pub(crate) fn say(line: &str) -> std::io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
+/// When the operating system gives no thread.
+pub(crate) fn output(format: Format) -> std::io::Result<Output> {
+    Output::start("stdout", anstream::stdout(), missing(format))
+}
+
+/// Standard error in the same way.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub(crate) fn errors() -> std::io::Result<Output> {
+    Output::start("stderr", anstream::stderr(), missing(Format::Text))
+}
+
+/// How a stream says that something is missing where it stands.
+fn missing(format: Format) -> fn(u64) -> String {
+    match format {
+        Format::Text => |lost| format!("{lost} lines are missing here: they could not be written\n"),
+        Format::Json => |lost| format!("{}\n", serde_json::json!({"event": "dropped", "events": lost})),
+    }
+}
+
+/// An error for people, as they see it at the end of a command.
+#[must_use]
+pub(crate) fn error(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    let mut whole = format!("{} {first}\n", paint(BAD, "error:"));
+    for line in lines {
+        whole.push_str(&format!("       {line}\n"));
+    }
+    whole
 }
 
 /// Whether standard output has colours.

@@ -4,21 +4,30 @@
 //! loses nothing. It carries no request, and knows of applications only what the mesh file says. What is written to the
 //! terminal is left to the caller, who reads the [`Event`]s.
 
+mod beginning;
 mod error;
 pub mod event;
 pub(crate) mod folder;
-pub(crate) mod health;
+mod follow;
+mod instance;
 mod invocation;
+mod launch;
 pub mod leftover;
 mod mesh;
 mod plan;
 pub(crate) mod ports;
 mod process;
 mod program;
+mod reconcile;
 pub mod show;
 mod supervisor;
 mod tokens;
+mod watch;
 
+pub(crate) use beginning::{Beginning, start};
 pub use error::Error;
 pub use event::{Event, State};
-pub use mesh::{Mesh, Options, Report};
+pub(crate) use follow::Follow;
+pub use instance::Report;
+pub use mesh::{Mesh, Options};
+pub(crate) use watch::Watch;

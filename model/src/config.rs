@@ -2,6 +2,7 @@
 //!
 //! Only [`check()`] makes one, out of a [`document`]; nothing else in Meshwork accepts settings that were not checked.
 
+mod changes;
 pub mod check;
 pub mod document;
 mod enclosed;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 
-pub use check::{Checked, check, check_all, check_enclosed};
+pub use changes::{Change, HIDDEN, changes};
+pub use check::{Checked, check, check_all, check_enclosed, mesh_name};
 pub use enclosed::{Enclosed, Enclosures, enclosed};
 pub use finding::{Finding, Severity, render};
 pub use schema::schema;

@@ -1,11 +1,11 @@
 //! The access log: one JSON object a line for each request, written by one task behind a bounded queue. A line that finds the
 //! queue full is dropped and counted, since no request waits for its log.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use runtime::output::Output;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -85,9 +85,16 @@ impl Writer {
         if to == AccessLog::Off {
             return Self(None);
         }
+        let output = match Output::start("access-log", std::io::stderr(), missing) {
+            Ok(output) => output,
+            Err(error) => {
+                tracing::error!(%error, "there is no thread for the access log; requests are not logged");
+                return Self(None);
+            }
+        };
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        tokio::spawn(write_all(queue, dropped.clone()));
+        tokio::spawn(write_all(queue, dropped.clone(), output));
         Self(Some((sender, dropped)))
     }
 
@@ -105,21 +112,25 @@ impl Writer {
     }
 }
 
-async fn write_all(mut queue: mpsc::Receiver<Box<Line>>, dropped: Arc<AtomicU64>) {
+/// What stands where a piece of the log could not be written.
+fn missing(pieces: u64) -> String {
+    format!("{}\n", serde_json::json!({"message": "pieces of the access log are missing here", "lost": pieces}))
+}
+
+async fn write_all(mut queue: mpsc::Receiver<Box<Line>>, dropped: Arc<AtomicU64>, output: Output) {
     let mut lines = Vec::with_capacity(BATCH_MAX);
-    let mut text = Vec::new();
     while queue.recv_many(&mut lines, BATCH_MAX).await > 0 {
+        let mut text = String::new();
         for line in lines.drain(..) {
-            if serde_json::to_writer(&mut text, &line).is_ok() {
-                text.push(b'\n');
+            if let Ok(line) = serde_json::to_string(&line) {
+                text.push_str(&line);
+                text.push('\n');
             }
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             tracing::warn!(lost, "access log lines were dropped: they came faster than they could be written");
         }
-        // Standard error that is gone is nothing to tell on standard error.
-        let _ = std::io::stderr().write_all(&text);
-        text.clear();
+        output.write(text).await;
     }
 }

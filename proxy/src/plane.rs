@@ -3,8 +3,8 @@
 mod doors;
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,6 +12,7 @@ use http::{Request, Response};
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::Snapshot;
+use policy::host::Authority;
 use policy::time::Tick;
 use runtime::drain::Drain;
 use runtime::http::{Body, BoxFuture, Handler, SharedHandler};
@@ -125,6 +126,8 @@ pub(crate) struct Plane {
     // not have: a writer that still reads the table before would bring them back.
     gauges: Mutex<()>,
     ended: CancellationToken,
+    /// Where the outbound listener is, once it is open.
+    outbound: OnceLock<SocketAddr>,
 }
 
 impl std::fmt::Debug for Plane {
@@ -161,6 +164,7 @@ impl Plane {
             random,
             gauges: Mutex::default(),
             ended: CancellationToken::new(),
+            outbound: OnceLock::new(),
         }
     }
 
@@ -188,6 +192,13 @@ impl Plane {
             Some(Target::Handler(handler)) => Some(handler),
             _ => None,
         }
+    }
+
+    /// Whether an authority is that of the outbound listener itself, on loopback: whoever asks it plainly, without a proxy setting,
+    /// asks about this data plane.
+    pub(crate) fn is_own(&self, authority: &Authority<'_>) -> bool {
+        let loopback = || authority.host.parse::<IpAddr>().map_or(authority.host == "localhost", |ip| ip.is_loopback());
+        self.outbound.get().is_some_and(|own| authority.port == Some(own.port())) && loopback()
     }
 
     pub(crate) fn edges(&self) -> Vec<Edge> {
@@ -256,6 +267,10 @@ impl DataPlane {
         }
         let plane = Arc::new(Plane::new(&mut options));
         let doors = Doors::open(&plane, &options).await?;
+        if let Some(address) = doors.address(Direction::Outbound) {
+            // It is opened once.
+            let _ = plane.outbound.set(address);
+        }
         start_ticks(&plane, &doors);
         end_with(options.drain, &doors);
         Ok(Self { plane, doors })

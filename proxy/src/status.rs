@@ -1,4 +1,5 @@
-//! What the host `sidecar` answers: health, metrics, and which endpoints there are, how they stand and why.
+//! What the host `sidecar`, and the outbound listener's own address, answer: health, metrics, and which endpoints there are, how they
+//! stand and why.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ pub mod lanes;
 pub mod log;
 pub mod metrics;
 pub mod net;
+pub mod output;
 pub mod random;
 pub mod refusal;
 pub mod tls;

@@ -39,7 +39,7 @@ pub enum Error {
     },
 }
 
-/// Writes a kept file, durably and whole or not at all.
+/// Writes a kept file, durably and whole or not at all; readable by its owner alone.
 ///
 /// # Errors
 /// As the disk says; the old content then stays.

@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use control::authority::Authority;
 use control::client::TokenSource;
 use control::token;
+use http::Request;
+use http::header::HOST;
 use meshwork::role::{self, Ground, Threads, member};
 use model::config::{Config, Health};
 use model::identity::Subject;
@@ -24,6 +28,8 @@ use crate::shop::{self, APPLICATION_PORT, OUTBOUND_PORT, PULL_CONSUMER, QUEUE_CO
 
 /// Where the control plane listens.
 const CONTROL_PORT: u16 = 15_010;
+/// Where an operator reaches it.
+const ADMIN_PORT: u16 = 15_011;
 /// Where inbound listeners are.
 const INBOUND_PORT: u16 = 15_008;
 /// Where the gateway listens.
@@ -34,6 +40,8 @@ const CERTIFICATE_LIFE: Duration = Duration::from_secs(6);
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// No role of a run is asked to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before an operator asks again.
+const OPERATOR_PAUSE: Duration = Duration::from_millis(500);
 /// A token is made when it is asked for, as `up` keeps a fresh one in its place. It holds for longer than the control plane may take
 /// to sign: a role that starts is ended by a token that is refused.
 const TOKEN_LIFE_S: u64 = 6;
@@ -42,8 +50,10 @@ const FOLDER: &str = "/data";
 
 /// What all hosts know before the run.
 pub struct World {
-    /// The revision with which the control plane starts next.
-    config: Arc<Mutex<Config>>,
+    /// The mesh file with which the control plane begins.
+    config: Config,
+    /// The revision of it that an operator wants.
+    wanted: Arc<AtomicU32>,
     mesh: Name,
     secret: token::Secret,
     roots_pem: String,
@@ -62,8 +72,8 @@ impl World {
         let disks: Vec<_> = hosts.iter().map(|host| (*host, MemoryDisk::default())).collect();
         let secret = token::Secret::generate()?;
         let mesh = config.mesh.clone();
-        let config = Arc::new(Mutex::new(config));
-        let mut world = Self { config, mesh, secret, roots_pem: String::new(), disks, history };
+        let wanted = Arc::new(AtomicU32::new(1));
+        let mut world = Self { config, wanted, mesh, secret, roots_pem: String::new(), disks, history };
         let disk = world.disk("control");
         let folder = Path::new(FOLDER);
         disk.create_dir_all(folder)?;
@@ -71,11 +81,9 @@ impl World {
         Ok(world)
     }
 
-    /// The control plane's next start brings the second revision.
+    /// From the control plane's next start on an operator publishes the second revision.
     pub fn revise(&self) {
-        if let Ok(config) = shop::revision(2) {
-            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-        }
+        self.wanted.store(2, Ordering::Relaxed);
     }
 
     /// A host's disk.
@@ -108,21 +116,23 @@ impl World {
     fn control(&self, sim: &mut turmoil::Sim<'_>) -> anyhow::Result<()> {
         let ground = self.ground("control");
         let (config, secret, instance) = (self.config.clone(), self.secret.clone(), Name::new("control-plane")?);
-        let history = self.history.clone();
+        let (history, wanted) = (self.history.clone(), self.wanted.clone());
         sim.host("control", move || {
             let (ground, history) = (ground.clone(), history.clone());
             let (config, secret, instance) = (config.clone(), secret.clone(), instance.clone());
+            let wanted = wanted.clone();
             let options = move || role::control_plane::Options {
-                config: config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                file: Some(config.clone()),
                 instance: instance.clone(),
                 listen: any(CONTROL_PORT),
-                admin: None,
+                admin: Some(loopback(ADMIN_PORT)),
                 token_secret: secret.clone(),
                 certificate_life: CERTIFICATE_LIFE,
                 data: PathBuf::from(FOLDER),
                 ready_file: None,
             };
             async move {
+                tokio::spawn(operator(wanted.load(Ordering::Relaxed)));
                 let run = async |stop| role::control_plane::run(options(), ground.clone(), stop).await;
                 for_ever("control", history, run).await
             }
@@ -219,6 +229,21 @@ impl World {
             access_log: false,
             stop_timeout: STOP_TIMEOUT,
         })
+    }
+}
+
+/// Publishes a revision of the mesh file, as whoever runs a mesh does: again until the control plane has taken it.
+async fn operator(revision: u32) {
+    let text = Bytes::from(shop::mesh_file(revision));
+    loop {
+        let request = Request::post("/v1/mesh").header(HOST, "control").body(text.clone());
+        if let Ok(request) = request
+            && let Ok(answer) = app::call(loopback(ADMIN_PORT), request).await
+            && answer.status().is_success()
+        {
+            return;
+        }
+        tokio::time::sleep(OPERATOR_PAUSE).await;
     }
 }
 

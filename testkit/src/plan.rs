@@ -64,7 +64,7 @@ pub enum Kind {
     Slow(&'static str, &'static str, Duration),
     /// After so many more operations of the kind the host's disk fails at every one; at the end the host crashes, and starts on a good disk.
     Disk(&'static str, Operation, u64),
-    /// The control plane crashes, and starts with the mesh file's second revision.
+    /// The control plane crashes, and after its start an operator publishes the mesh file's second revision.
     Revise,
 }
 

@@ -69,9 +69,14 @@ topics:
 /// # Errors
 /// When the mesh file is not good.
 pub fn revision(number: u32) -> anyhow::Result<Config> {
-    let text = MESH.replace("SUBSET", if number == 1 { "one" } else { "two" });
-    let checked = model::config::check::check("sim.yaml", &text);
+    let checked = model::config::check::check("sim.yaml", &mesh_file(number));
     Ok(checked.map_err(|findings| anyhow::anyhow!("the simulation's own mesh file: {findings:?}"))?.config)
+}
+
+/// The text of it.
+#[must_use]
+pub fn mesh_file(number: u32) -> String {
+    MESH.replace("SUBSET", if number == 1 { "one" } else { "two" })
 }
 
 /// The subset that a host's instance belongs to.

@@ -26,7 +26,7 @@ pub(super) async fn connect(control: &str, tls: Arc<ClientConfig>) -> Result<Cha
     let unreachable = |why: String| Error::Unreachable { control: control.to_owned(), why };
     let dialled = tokio::time::timeout(CONNECT_TIMEOUT, dial(control, tls)).await;
     let dialled = dialled.map_err(|_| unreachable("no connection in time".to_owned()))?;
-    let mut stream = Some(TokioIo::new(dialled.map_err(|error| unreachable(error.to_string()))?));
+    let mut stream = Some(TokioIo::new(dialled.map_err(|error| failed(control, &error))?));
     // The channel asks for one connection. When that breaks the channel is given up, and whoever held it connects anew under
     // the identity of that moment; so the connector has nothing to give the second time.
     let connector = tower::service_fn(move |_| {
@@ -42,16 +42,20 @@ pub(super) async fn connect(control: &str, tls: Arc<ClientConfig>) -> Result<Cha
         .map_err(|error| unreachable(error.to_string()))
 }
 
-/// Whoever answers is not the control plane of the roots that this role was given, and often the roots are the wrong ones.
-fn unproven(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::InvalidData => {
-            let why = format!(
-                "who answers there is not proven to be this mesh's control plane by the roots given here: {error}"
-            );
-            io::Error::new(error.kind(), why)
+/// Why there is no connection. Whoever answers and is not the control plane of the roots that this role was given will not become it;
+/// often the roots are the wrong ones, or the mesh's name. A certificate that does not hold now may be replaced, or a clock set.
+fn failed(control: &str, error: &io::Error) -> Error {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let (control, why) = (control.to_owned(), error.to_string());
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(
+            Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+        ))
+        | None => Error::Unreachable { control, why },
+        Some(rustls::Error::InvalidCertificate(_)) => Error::Unproven { control, why },
+        Some(_) => {
+            Error::Unreachable { control, why: format!("who answers there does not speak as a control plane: {why}") }
         }
-        _ => error,
     }
 }
 
@@ -59,7 +63,7 @@ async fn dial(control: &str, tls: Arc<ClientConfig>) -> io::Result<tls::Connecte
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in net::resolve(control).await? {
         match net::connect(address).await {
-            Ok(stream) => return tls::connect(stream, tls).await.map_err(unproven),
+            Ok(stream) => return tls::connect(stream, tls).await,
             Err(error) => last = error,
         }
     }

@@ -74,7 +74,7 @@ pub struct Claim {
 /// When the control plane refuses, there is no token, or what it answers is no identity of the claim.
 pub async fn enrol(claim: &Claim, kept: Option<&Identity>) -> Result<Credentials, Error> {
     let mut backoff = Backoff::new(RETRY_INITIAL, RETRY_MAX);
-    let mut told = false;
+    let mut told = String::new();
     loop {
         let outcome = match kept {
             Some(kept) => match renew(&claim.control, kept).await {
@@ -85,8 +85,10 @@ pub async fn enrol(claim: &Claim, kept: Option<&Identity>) -> Result<Credentials
         };
         match outcome {
             Err(error) if error.is_temporary() => {
-                if !std::mem::replace(&mut told, true) {
+                // Once for each reason: the last one is what keeps it now.
+                if told != error.to_string() {
                     tracing::warn!(%error, "cannot enrol yet; trying again");
+                    told = error.to_string();
                 }
                 tokio::time::sleep(backoff.next()).await;
             }

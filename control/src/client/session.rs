@@ -92,7 +92,25 @@ pub struct Offer {
 #[derive(Debug)]
 pub struct Session {
     offers: mpsc::Receiver<Offer>,
-    away: watch::Receiver<bool>,
+    contact: watch::Receiver<Contact>,
+}
+
+/// How the role stands with the control plane.
+#[derive(Debug, Clone, Default)]
+struct Contact {
+    /// A stream broke or could not even be opened.
+    lost: bool,
+    /// The last attempt was answered, and the answer was no.
+    refused: Option<Refusal>,
+}
+
+/// Why the control plane, or whoever answers in its place, wants nothing of a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub why: String,
+    /// Whether it is the control plane who says so, and not a stranger at its address.
+    pub proven: bool,
 }
 
 impl Session {
@@ -100,19 +118,33 @@ impl Session {
     #[must_use]
     pub fn start(options: Options) -> Self {
         let (sender, offers) = mpsc::channel(OFFERS_WAITING_MAX);
-        let (lost, away) = watch::channel(false);
+        let (writer, contact) = watch::channel(Contact::default());
         let drain = options.drain.clone();
-        drain.spawn(run(options, sender, lost));
-        Self { offers, away }
+        drain.spawn(run(options, sender, writer));
+        Self { offers, contact }
     }
 
     /// Resolves once a stream broke or could not even be opened: what the role needs now may be long in coming.
     pub fn away(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut away = self.away.clone();
+        let mut contact = self.contact.clone();
         async move {
-            if away.wait_for(|away| *away).await.is_err() {
+            let is_away = |contact: &Contact| contact.lost && contact.refused.as_ref().is_none_or(|no| !no.proven);
+            if contact.wait_for(is_away).await.is_err() {
                 // The session has ended; that is not for this to tell.
                 std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Resolves once someone has answered and wants nothing of this role. A later revision of the mesh may want it again, so the
+    /// session goes on; a role that has nothing to work on has no reason to.
+    pub fn refused(&self) -> impl Future<Output = Refusal> + Send + use<> {
+        let mut contact = self.contact.clone();
+        async move {
+            let refused = contact.wait_for(|contact| contact.refused.is_some()).await;
+            match refused.ok().and_then(|contact| contact.refused.clone()) {
+                Some(refusal) => refusal,
+                None => std::future::pending().await,
             }
         }
     }
@@ -130,11 +162,11 @@ enum End {
     Broken(Error),
 }
 
-async fn run(options: Options, offers: mpsc::Sender<Offer>, away: watch::Sender<bool>) {
+async fn run(options: Options, offers: mpsc::Sender<Offer>, contact: watch::Sender<Contact>) {
     let started = Instant::now();
     let mut state = Life { options, offers, started, applied: false };
     let mut backoff = Backoff::new(RETRY_INITIAL, RETRY_MAX);
-    let mut told = false;
+    let mut told = String::new();
     loop {
         let opened = Instant::now();
         let broken = match state.stream().await {
@@ -144,12 +176,23 @@ async fn run(options: Options, offers: mpsc::Sender<Offer>, away: watch::Sender<
         // A stream that stood for a while says that the control plane was well.
         if opened.elapsed() > SETTLED {
             backoff.reset();
-            told = false;
+            told.clear();
         }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(error = %broken, "the control plane is away; working on with what is here");
+        // Once for each reason: the last one is what keeps the role on its own now.
+        if told != broken.to_string() {
+            told = broken.to_string();
+            if broken.is_temporary() {
+                tracing::warn!(error = told, "the control plane is away; working on with what is here");
+            } else {
+                tracing::error!(
+                    error = told,
+                    "the control plane does not take this role; working on with what is here"
+                );
+            }
         }
-        away.send_replace(true);
+        let proven = !matches!(broken, Error::Unproven { .. });
+        let refused = (!broken.is_temporary()).then(|| Refusal { why: told.clone(), proven });
+        contact.send_replace(Contact { lost: true, refused });
         tokio::select! {
             () = tokio::time::sleep(backoff.next()) => {}
             () = state.options.drain.requested() => return,

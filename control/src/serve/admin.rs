@@ -7,24 +7,24 @@
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use model::config::{Config, Place};
 use policy::host::Authority;
 use runtime::drain::Drain;
 use runtime::metrics::{self, Metrics};
 use runtime::net::{Listener, Stream};
 use serde_json::json;
 
-use crate::publisher::{self, Publisher};
+use super::publish;
+use crate::publisher::Publisher;
 use crate::view;
 
-/// Largest mesh file, in bytes.
-const MESH_FILE_BYTES_MAX: usize = 4 << 20;
+/// Largest publication, in bytes: mesh files with the certificates that they name.
+const PUBLICATION_BYTES_MAX: usize = 16 << 20;
 /// Wait after an accept that failed.
 const ACCEPT_RETRY: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -47,11 +47,13 @@ fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/metrics", get(metrics))
-        .route("/v1/mesh", get(mesh).post(publish))
+        .route("/v1/mesh", get(mesh).post(publish::files))
         .route("/v1/revisions", get(revisions))
+        .route("/v1/revisions/{number}", get(revision))
+        .route("/v1/revisions/{number}/rollback", post(publish::rollback))
         .route("/v1/registry", get(registry))
         .route("/v1/sidecars", get(sidecars))
-        .layer(DefaultBodyLimit::max(MESH_FILE_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(PUBLICATION_BYTES_MAX))
         .layer(middleware::from_fn(called_as_this_machine))
         .with_state(admin)
 }
@@ -78,24 +80,26 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], admin.metrics.encode()).into_response()
 }
 
-async fn mesh(State(admin): State<Admin>) -> Response {
+/// The revision in force. Who asks again and again names the one it has (RFC 9110 §13.1.2), and gets another one or 304.
+async fn mesh(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let revision = admin.publisher.hub().revision();
-    Json(json!({ "revision": revision.number, "config": shown(&revision.config) })).into_response()
+    let tag = publish::tag(revision.number);
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|seen| seen.as_bytes() == tag.as_bytes()) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+    }
+    let body = json!({ "revision": revision.number, "config": view::shown(&revision.config) });
+    ([(header::ETAG, tag)], Json(body)).into_response()
 }
 
-/// What stands in the place of a value that is not shown.
-const HIDDEN: &str = "(hidden)";
-
-/// The configuration without what may be a password.
-fn shown(config: &Config) -> Config {
-    let mut shown = config.clone();
-    for service in shown.services.values_mut() {
-        let Place::Mesh(workload) = &mut service.place else { continue };
-        for value in workload.groups.iter_mut().flat_map(|group| group.env.values_mut()) {
-            HIDDEN.clone_into(value);
+async fn revision(State(admin): State<Admin>, Path(number): Path<u64>) -> Response {
+    match admin.publisher.revision(number) {
+        Ok(Some(mut kept)) => {
+            kept.config = view::shown(&kept.config);
+            Json(kept).into_response()
         }
+        Ok(None) => publish::not_kept(number),
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "The revision cannot be read", &error.to_string()),
     }
-    shown
 }
 
 async fn revisions(State(admin): State<Admin>) -> Response {
@@ -115,37 +119,10 @@ async fn sidecars(State(admin): State<Admin>) -> Response {
     Json(json!({ "sidecars": view::sidecars(admin.publisher.hub()) })).into_response()
 }
 
-/// A new mesh file: the body is its text. It counts whole or not at all.
-async fn publish(State(admin): State<Admin>, headers: HeaderMap, text: String) -> Response {
-    // A page in a browser on this machine reaches loopback too, and says where it is from.
-    if headers.contains_key(header::ORIGIN) {
-        return problem(
-            StatusCode::FORBIDDEN,
-            "Not from a page",
-            "a mesh file is published by a program, not by a web page",
-        );
-    }
-    match admin.publisher.publish_text(&text) {
-        Ok(revision) => Json(json!({ "revision": revision })).into_response(),
-        Err(publisher::Error::Mistakes(findings)) => {
-            let body = json!({
-                "title": "The mesh file has mistakes",
-                "status": StatusCode::UNPROCESSABLE_ENTITY.as_u16(),
-                "findings": findings,
-            });
-            (StatusCode::UNPROCESSABLE_ENTITY, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
-        }
-        Err(error @ publisher::Error::OtherMesh { .. }) => {
-            problem(StatusCode::CONFLICT, "The mesh file is of another mesh", &error.to_string())
-        }
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, "The revision cannot be kept", &error.to_string()),
-    }
-}
-
 /// RFC 9457 §3.
-const PROBLEM: &str = "application/problem+json";
+pub(super) const PROBLEM: &str = "application/problem+json";
 
-fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
+pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> Response {
     let body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
     (status, [(header::CONTENT_TYPE, PROBLEM)], body.to_string()).into_response()
 }

@@ -78,6 +78,29 @@ async fn a_mesh_file_counts_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_change_that_was_made_from_an_older_revision_is_refused() {
+    let running = Machine::new().start(MESH).await;
+    let alone = MESH.replace("calls: [payments]", "calls: []");
+    let more = format!("{MESH}  tax: {{command: shop tax}}\n");
+    let from = |number: u64| format!("if-match: \"{number}\"\r\n");
+    for (from, mesh, expected) in [
+        (from(1), &alone, (200, r#"{"revision":2}"#)),
+        // Asked again, since the answer was lost.
+        (from(1), &alone, (200, r#"{"revision":2}"#)),
+        (from(1), &more, (412, r#""revision":2"#)),
+        ("if-match: 2\r\n".to_owned(), &more, (400, "double quotes")),
+        (from(2), &more, (200, r#"{"revision":3}"#)),
+        (String::new(), &alone, (200, r#"{"revision":4}"#)),
+    ] {
+        let (status, body) = ask(&running, "POST", "/v1/mesh", &from, mesh).await;
+        assert!(status == expected.0 && body.contains(expected.1), "{from}: {status} {body}");
+    }
+    assert_eq!(ask(&running, "GET", "/v1/mesh", "if-none-match: \"4\"\r\n", "").await, (304, String::new()));
+    assert_eq!(ask(&running, "GET", "/v1/mesh", "if-none-match: \"3\"\r\n", "").await.0, 200);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_operator_is_answered_under_a_name_of_this_machine_alone() {
     let running = Machine::new().start(MESH).await;
     for (host, status) in [
@@ -99,15 +122,66 @@ async fn an_operator_is_answered_under_a_name_of_this_machine_alone() {
 }
 
 #[tokio::test]
-async fn what_applications_find_in_their_environment_is_not_shown() {
-    let mesh = MESH.replace("command: shop payments", "command: shop payments, env: {PASSWORD: open-sesame}");
-    let running = Machine::new().start(&mesh).await;
-    let shown = json(&running, "/v1/mesh").await;
-    let group = &shown["config"]["services"]["payments"]["place"]["mesh"]["groups"][0];
-    assert_eq!(group["env"], serde_json::json!({"PASSWORD": "(hidden)"}), "{shown}");
-    for path in ["/v1/mesh", "/v1/revisions", "/v1/registry", "/v1/sidecars"] {
-        assert!(!ask(&running, "GET", path, "", "").await.1.contains("open-sesame"), "{path}");
+async fn an_earlier_revision_comes_back_as_a_new_one() {
+    let running = Machine::new().start(MESH).await;
+    let alone = MESH.replace("calls: [payments]", "calls: []");
+    assert_eq!(ask(&running, "POST", "/v1/mesh", "", &alone).await.0, 200);
+    let back = |to: u64, more: &'static str| ask_owned(&running, format!("/v1/revisions/{to}/rollback"), more);
+    assert_eq!(back(1, "if-match: \"1\"\r\n").await.0, 412);
+    assert_eq!(back(1, "origin: http://example.com\r\n").await.0, 403);
+    assert_eq!(back(9, "").await.0, 404);
+    let (status, body) = ask_owned(&running, "/v1/revisions/1/rollback?dry_run=true".to_owned(), "").await;
+    let preview = serde_json::from_str::<Value>(&body).unwrap();
+    assert_eq!((status, &preview["from"]), (200, &2.into()));
+    assert_eq!(preview["changes"][0]["path"], "services.orders.calls");
+    assert_eq!(running.plane.revision(), 2);
+    assert_eq!(back(1, "if-match: \"2\"\r\n").await, (200, r#"{"revision":3}"#.to_owned()));
+    let kept = json(&running, "/v1/revisions/3").await;
+    assert_eq!(kept["config"], json(&running, "/v1/revisions/1").await["config"]);
+    assert_eq!((&kept["revision"], &kept["note"]), (&3.into(), &"rollback to 1".into()));
+    assert_eq!(ask(&running, "GET", "/v1/revisions/9", "", "").await.0, 404);
+    let notes: Vec<Value> = json(&running, "/v1/revisions").await["revisions"].as_array().unwrap().clone();
+    assert_eq!((&notes[0]["note"], &notes[2]["note"]), (&"the mesh file at the start".into(), &"rollback to 1".into()));
+    running.stop().await;
+}
+
+async fn ask_owned(running: &Running, path: String, more: &str) -> (u16, String) {
+    ask(running, "POST", &path, more, "").await
+}
+
+#[tokio::test]
+async fn what_would_change_is_shown_without_passwords_and_changes_nothing() {
+    let secret = |word: &str| MESH.replace("shop orders,", &format!("shop orders, env: {{PASSWORD: {word}}},"));
+    let running = Machine::new().start(&secret("sesame")).await;
+    let (status, body) = ask(&running, "POST", "/v1/mesh?dry_run=true", "", &secret("tulip")).await;
+    let preview = serde_json::from_str::<Value>(&body).unwrap();
+    assert_eq!((status, &preview["from"], running.plane.revision()), (200, &1.into(), 1));
+    assert_eq!(preview["changes"][0]["path"], "services.orders.env.PASSWORD");
+    assert_eq!(ask(&running, "POST", "/v1/mesh?dry_run=true", "", &MESH.replace("shop\n", "other\n")).await.0, 409);
+    let shown = [json(&running, "/v1/mesh").await, json(&running, "/v1/revisions/1").await, preview];
+    for shown in shown.map(|value| value.to_string()) {
+        assert!(!shown.contains("sesame") && !shown.contains("tulip") && shown.contains("PASSWORD"), "{shown}");
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_publication_brings_several_files_and_what_they_name() {
+    let running = Machine::new().start(MESH).await;
+    let tax = "services:\n  tax: {external: {addresses: ['tax:443'], tls: {name: tax, roots: tax.pem}}}\n";
+    let publication = |pem: &str| {
+        let files = serde_json::json!([{"name": "a.yaml", "text": MESH}, {"name": "b.yaml", "text": tax}]);
+        let enclosed = serde_json::json!([{"source": 1, "path": "tax.pem", "pem": pem}]);
+        serde_json::json!({"files": files, "enclosed": enclosed, "note": "apply mesh/"}).to_string()
+    };
+    const JSON: &str = "content-type: application/json\r\n";
+    let (status, body) = ask(&running, "POST", "/v1/mesh", JSON, &publication("good day")).await;
+    assert!(status == 422 && body.contains("cannot be used") && body.contains("b.yaml"), "{status} {body}");
+    let pem = running.plane.roots_pem().to_owned();
+    assert_eq!(ask(&running, "POST", "/v1/mesh", JSON, &publication(&pem)).await.0, 200);
+    let mesh = json(&running, "/v1/mesh").await;
+    assert_eq!(mesh["config"]["services"]["tax"]["place"]["external"]["tls"]["roots"], pem.as_str());
+    assert_eq!(ask(&running, "POST", "/v1/mesh", JSON, "{\"fils\": []}").await.0, 400);
     running.stop().await;
 }
 

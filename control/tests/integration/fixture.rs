@@ -94,9 +94,9 @@ impl Machine {
         }
     }
 
-    fn options(&self, mesh: &str, drain: &Drain) -> Options {
+    fn options(&self, mesh: Option<&str>, drain: &Drain) -> Options {
         Options {
-            config: config(mesh),
+            file: mesh.map(config),
             disk: self.disk.clone(),
             dir: PathBuf::from("/control"),
             place: Place::Inline,
@@ -111,28 +111,31 @@ impl Machine {
     }
 
     /// Why it does not start.
-    pub async fn refused(&self, mesh: &str) -> control::Error {
-        let (_signal, drain) = drain::channel();
-        ControlPlane::start(self.options(mesh, &drain)).await.unwrap_err()
+    pub async fn refused(&mut self, mesh: &str) -> control::Error {
+        self.start_with(Some(mesh)).await.err().expect("it has started")
     }
 
     pub async fn start(&mut self, mesh: &str) -> Running {
+        self.start_with(Some(mesh)).await.unwrap()
+    }
+
+    /// Starts it with this mesh file, or without one.
+    pub async fn start_with(&mut self, mesh: Option<&str>) -> Result<Running, control::Error> {
         let (signal, drain) = drain::channel();
-        let options = || self.options(mesh, &drain);
         // It listens again where it listened before; another test may have a connection from that very port for a moment.
         let start = async {
             loop {
-                match ControlPlane::start(options()).await {
+                match ControlPlane::start(self.options(mesh, &drain)).await {
                     Err(error) if format!("{error:?}").contains("AddrInUse") => {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
-                    started => return started.unwrap(),
+                    started => return started,
                 }
             }
         };
-        let plane = soon("a free port", start).await;
+        let plane = soon("a free port", start).await?;
         self.listen = plane.address();
-        Running { plane, secret: self.secret.clone(), signal, drain }
+        Ok(Running { plane, secret: self.secret.clone(), signal, drain })
     }
 }
 

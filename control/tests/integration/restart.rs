@@ -23,13 +23,37 @@ async fn revisions_and_the_root_are_kept() {
     assert_eq!(running.plane.publish(config(&other)).unwrap(), 2);
     running.stop().await;
 
-    let running = machine.start(&other).await;
-    assert_eq!((running.plane.revision(), running.plane.roots_pem()), (2, root.as_str()));
-    assert!(control::client::renew(&running.control(), &old).await.is_ok());
-    running.stop().await;
+    // What was published stays, whatever the mesh file says; also when there is none, as when it has mistakes.
+    for file in [Some(MESH), Some(&*other), None] {
+        let running = machine.start_with(file).await.unwrap();
+        assert_eq!((running.plane.revision(), running.plane.roots_pem()), (2, root.as_str()));
+        assert!(control::client::renew(&running.control(), &old).await.is_ok());
+        running.stop().await;
+    }
+    let tax = MESH.replace("mesh: shop", "mesh: tax");
+    let error = machine.start_with(Some(&tax)).await.err().unwrap().to_string();
+    assert!(error.contains("runs the mesh shop; the file is of the mesh tax"), "{error}");
+}
+
+#[tokio::test]
+async fn a_revision_that_cannot_be_read_costs_itself_only() {
+    let mut machine = Machine::new();
+    let other = MESH.replace("calls: [payments]", "calls: []");
     let running = machine.start(MESH).await;
-    assert_eq!(running.plane.revision(), 3);
+    assert_eq!(running.plane.publish(config(&other)).unwrap(), 2);
     running.stop().await;
+    replace(&*machine.disk, Path::new("/control/revisions/000002.json"), b"{\"revision\": 2, \"conf").unwrap();
+    let running = machine.start(&other).await;
+    // Roles have seen the number 2, so the one before it comes back as 3.
+    assert_eq!(running.plane.revision(), 3);
+    assert_eq!(running.plane.publish(config(MESH)).unwrap(), 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_plane_without_anything_to_begin_with_says_so() {
+    let error = Machine::new().start_with(None).await.err().unwrap().to_string();
+    assert!(error.contains("no revision is kept and there is no good mesh file"), "{error}");
 }
 
 /// It made a new root without a word, and no role could come any more.

@@ -4,10 +4,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use control::{Enclosure, Publication};
 use model::config::check::FILES_MAX;
 use model::config::document::FILE_BYTES_MAX;
 use model::config::finding::Source;
 use model::config::{self, Checked, Enclosed, Enclosures, Finding};
+use model::name::Name;
 use runtime::tls;
 use storage::disk::real::RealDisk;
 use storage::disk::{self, Disk as _};
@@ -21,6 +23,8 @@ pub struct MeshFile {
     /// Name as shown, and text.
     files: Vec<(String, String)>,
     enclosures: Enclosures,
+    /// What stands in the files that they name, where it is good.
+    named: Vec<Enclosure>,
 }
 
 impl MeshFile {
@@ -48,9 +52,13 @@ impl MeshFile {
 
     /// Reads what the files enclose, once: whoever is told of the mesh is told the content.
     fn with_enclosed(files: Vec<(String, String)>) -> Self {
-        let mut mesh = Self { files, enclosures: Enclosures::default() };
+        let mut mesh = Self { files, enclosures: Enclosures::default(), named: Vec::new() };
         for enclosed in config::enclosed(&mesh.sources()) {
             let content = certificates(Path::new(&mesh.files[enclosed.source].0), &enclosed);
+            if let (false, Ok(pem)) = (enclosed.is_pem(), &content) {
+                let Enclosed { source, text: path } = enclosed.clone();
+                mesh.named.push(Enclosure { source, path, pem: pem.clone() });
+            }
             mesh.enclosures.insert(enclosed, content);
         }
         mesh
@@ -68,6 +76,17 @@ impl MeshFile {
     #[must_use]
     pub fn render(&self, findings: &[Finding], colour: bool) -> String {
         config::render(findings, &self.sources(), colour)
+    }
+
+    /// The mesh's name, also where the files have mistakes.
+    pub(crate) fn mesh_name(&self) -> Option<Name> {
+        config::mesh_name(&self.sources())
+    }
+
+    /// What is sent to a control plane. `note` says in the history where it comes from.
+    pub(crate) fn publication(&self, note: &str) -> Publication {
+        let files = self.files.iter().map(|(name, text)| control::MeshFile { name: name.clone(), text: text.clone() });
+        Publication { files: files.collect(), enclosed: self.named.clone(), note: Some(note.to_owned()) }
     }
 
     fn sources(&self) -> Vec<Source<'_>> {

@@ -1,34 +1,39 @@
-//! `meshwork status`: what `up` runs on this machine, and whether it does its work.
+//! `meshwork status`: what `up` runs on this machine, and whether it is well.
 
-use std::path::{Path, PathBuf};
+mod probe;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use futures_util::future::join_all;
-use serde::Serialize;
-use serde_json::json;
-use storage::disk::{Disk as _, real::RealDisk};
+use anyhow::Context as _;
+use serde_json::{Value, json};
 
-use super::{Format, Outcome};
+use super::{Format, Outcome, data};
 use crate::terminal;
-use crate::up::folder::{self, Running, RunningInstance};
-use crate::up::health;
-use crate::up::show::{self, Row};
+use crate::up::folder::{Running, RunningInstance};
+use crate::up::{leftover, ports, show};
+use probe::Verdict;
 
 const EXAMPLES: &str = "\
 Examples:
   meshwork status
+  meshwork status mesh.yaml
   meshwork status --data /var/lib/shop
   meshwork status --format json | jq '.[].instances[] | {instance, state, failure}'
 
-Exit code: 0 when something runs, 1 when nothing does.";
+Each instance is asked, its application too, and the control plane whether it tells others of it. At the address under `status` a
+role answers /healthz, /metrics and /v1/status (the control plane: /v1/mesh, /v1/registry and /v1/sidecars).
 
-/// Show what `meshwork up` runs here: each instance, its state and where it listens
-///
-/// An instance that runs but says that it cannot do its work, such as one whose certificate has ended, is `failing`, with the reason.
+Exit code: 0 when something runs and all of it is ready, 1 when nothing runs or something is not ready.";
+
+/// Show what `meshwork up` runs here: each instance, whether it is well, and where it listens
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The mesh's folder, as given to `up`; all of .meshwork when absent
+    /// The mesh file, as given to `up`; when absent, what runs in the nearest .meshwork of this folder and those above it
+    file: Option<PathBuf>,
+    /// The mesh's folder, as given to `up`
     #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// A table, or one JSON array
@@ -36,74 +41,110 @@ pub(super) struct Arguments {
     format: Format,
 }
 
+/// A mesh that runs, and how each of its instances stands.
+struct Seen {
+    running: Running,
+    /// A signal has stopped `up` itself.
+    suspended: bool,
+    verdicts: Vec<Verdict>,
+}
+
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    let folders = match &arguments.data {
-        Some(folder) => vec![folder.clone()],
-        None => {
-            let all = Path::new(".meshwork");
-            RealDisk.list(all).unwrap_or_default().iter().map(|name| all.join(name)).collect()
-        }
-    };
-    let running = folders.iter().filter_map(|folder| folder::running(folder));
-    let running: Vec<Shown> =
-        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(join_all(running.map(Shown::of)));
+    let running = data::running(arguments.data.as_deref(), arguments.file.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let mut seen = Vec::new();
+    for running in running {
+        let verdicts = runtime.block_on(probe::ask(&running));
+        seen.push(Seen { suspended: leftover::is_stopped(running.pid), running, verdicts });
+    }
     match arguments.format {
-        Format::Json => println!("{}", json!(running)),
-        Format::Text if running.is_empty() => println!("nothing runs here"),
-        Format::Text => running.iter().for_each(show),
+        Format::Json => println!("{}", Value::Array(seen.iter().map(Seen::json).collect())),
+        Format::Text if seen.is_empty() => println!("nothing runs here"),
+        Format::Text => seen.iter().for_each(Seen::show),
     }
-    Ok(if running.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let well = !seen.is_empty() && seen.iter().all(Seen::is_ready);
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What runs out of one folder, with what each of it says of itself.
-#[derive(Debug, Serialize)]
-struct Shown {
-    pid: u32,
-    mesh: model::name::Name,
-    instances: Vec<ShownInstance>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownInstance {
-    #[serde(flatten)]
-    running: RunningInstance,
-    /// Why it does not do its work although it was ready.
-    failure: Option<String>,
-}
-
-impl Shown {
-    async fn of(running: Running) -> Self {
-        let Running { pid, mesh, instances } = running;
-        Self { pid, mesh, instances: join_all(instances.into_iter().map(ShownInstance::of)).await }
+impl Seen {
+    fn is_ready(&self) -> bool {
+        !self.suspended && self.verdicts.iter().all(|verdict| verdict.state == "ready")
     }
-}
 
-impl ShownInstance {
-    async fn of(mut running: RunningInstance) -> Self {
-        let failure = match running.state.as_str() {
-            "ready" => health::failure(&running.addresses).await,
-            _ => None,
-        };
-        if failure.is_some() {
-            "failing".clone_into(&mut running.state);
+    fn instances(&self) -> impl Iterator<Item = (&RunningInstance, &Verdict)> {
+        self.running.instances.iter().zip(&self.verdicts)
+    }
+
+    fn json(&self) -> Value {
+        let instances = self.instances().map(|(instance, verdict)| {
+            let mut value = json!(instance);
+            value["state"] = json!(verdict.state);
+            value["failure"] = json!(verdict.why);
+            value["restarts"] = json!(instance.starts.saturating_sub(1));
+            value["status"] = json!(status_address(instance).map(|address| format!("http://{address}")));
+            value
+        });
+        let Running { pid, mesh, .. } = &self.running;
+        let ready = self.is_ready();
+        json!({"mesh": mesh, "pid": pid, "ready": ready, "suspended": self.suspended, "instances": instances.collect::<Value>()})
+    }
+
+    fn show(&self) {
+        let name = terminal::paint(terminal::STRONG, self.running.mesh.as_str());
+        anstream::println!("mesh {name}, process {}", self.running.pid);
+        if self.suspended {
+            let text = "a signal has stopped that process: nothing is started again until it is continued";
+            anstream::println!("{}", terminal::paint(terminal::BAD, text));
         }
-        Self { running, failure }
+        let now_ms = runtime::clock::wall_ms();
+        let rows = self.instances().map(|(instance, verdict)| {
+            let status = status_address(instance).map(|address| format!("http://{address}")).unwrap_or_default();
+            let cells = [
+                instance.service.clone(),
+                instance.instance.to_string(),
+                verdict.state.clone(),
+                age(now_ms.saturating_sub(instance.since_ms)),
+                instance.starts.saturating_sub(1).to_string(),
+                show::address(&instance.addresses),
+                status,
+            ];
+            cells.to_vec()
+        });
+        let header = ["service", "instance", "state", "since", "restarts", "address", "status"];
+        anstream::println!("{}", show::rows_table(&header, rows, terminal::colours_out()));
+        for (instance, verdict) in self.instances() {
+            if let Some(why) = &verdict.why {
+                anstream::println!("{}: {why}", terminal::paint(terminal::BAD, instance.instance.as_str()));
+            }
+        }
     }
 }
 
-fn show(shown: &Shown) {
-    let name = terminal::paint(terminal::STRONG, shown.mesh.as_str());
-    anstream::println!("mesh {name}, process {}", shown.pid);
-    let rows = shown.instances.iter().map(|ShownInstance { running, .. }| Row {
-        service: running.service.clone(),
-        instance: running.instance.to_string(),
-        state: running.state.clone(),
-        address: show::address(&running.addresses),
-    });
-    anstream::println!("{}", show::rows_table(rows, terminal::colours_out()));
-    for ShownInstance { running, failure } in &shown.instances {
-        if let Some(why) = failure {
-            anstream::println!("{}: {why}", terminal::paint(terminal::BAD, running.instance.as_str()));
+/// Where a role says how it is.
+fn status_address(instance: &RunningInstance) -> Option<SocketAddr> {
+    [ports::STATUS, ports::OUTBOUND, ports::ADMIN].iter().find_map(|purpose| instance.addresses.get(*purpose)).copied()
+}
+
+/// A time for people, in its two largest units.
+fn age(ms: u64) -> String {
+    let s = ms / 1_000;
+    match s {
+        0..60 => format!("{s}s"),
+        60..3_600 => format!("{}m {}s", s / 60, s % 60),
+        3_600..86_400 => format!("{}h {}m", s / 3_600, s / 60 % 60),
+        _ => format!("{}d {}h", s / 86_400, s / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_two_units() {
+        let ages = [(999, "0s"), (59_999, "59s"), (61_000, "1m 1s"), (3_660_000, "1h 1m"), (90_000_000, "1d 1h")];
+        for (ms, text) in ages {
+            assert_eq!(age(ms), text);
         }
     }
 }

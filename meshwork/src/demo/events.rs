@@ -3,15 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::narrate::Narrator;
+use crate::up::event::Listener;
 use crate::up::show::Prefixes;
 use crate::up::{Event, Mesh, State};
 
 /// Tells the events of `mesh` until there are no more; with `logs` the lines of every process too.
 pub(super) fn tell(
-    mut events: mpsc::Receiver<Event>,
+    mut events: Listener,
     narrator: Arc<Narrator>,
     mesh: &Mesh,
     logs: bool,
@@ -21,14 +20,19 @@ pub(super) fn tell(
     async move {
         while let Some(event) = events.recv().await {
             match &event {
-                Event::Line { instance, text } if logs => narrator.raw(&prefixes.line(instance, text)),
+                Event::Line { instance, text } if logs => narrator.passed_on(&prefixes.line(instance, text)).await,
                 Event::State { instance, state: State::Restarting { why, .. } } => {
                     narrator.harm(&format!("{instance}: {why}; it is started again"));
                 }
                 Event::State { instance, state: State::Failed { why } } => {
                     narrator.harm(&format!("{instance}: {why}; it is given up"));
                 }
-                Event::Line { .. } | Event::State { .. } => {}
+                Event::Dropped { .. } if logs => {
+                    if let Some(line) = prefixes.event(&event) {
+                        narrator.passed_on(&line).await;
+                    }
+                }
+                Event::Line { .. } | Event::State { .. } | Event::Mesh { .. } | Event::Dropped { .. } => {}
             }
         }
     }

@@ -34,10 +34,7 @@ pub(super) fn lines(gateway: SocketAddr, reports: &[Report], sku: &str) -> Strin
         );
     }
     if let Some(address) = at("orders", "outbound") {
-        add(
-            "how the sidecar of orders sees its upstreams",
-            &format!("curl -H 'host: sidecar' http://{address}/v1/status"),
-        );
+        add("how the sidecar of orders sees its upstreams", &format!("curl http://{address}/v1/status"));
     }
     if let Some(address) = at("broker", "status") {
         add("what the broker measures", &format!("curl -s http://{address}/metrics | grep messages"));

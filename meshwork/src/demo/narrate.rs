@@ -1,12 +1,13 @@
 //! What is told while the demo runs: short lines with the time since the start, and below them, on a terminal only, how far the
 //! orders have got. It goes to standard error; standard output is the report's.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anstyle::Style;
+use runtime::output::Output;
 use tokio::time::Instant;
 
 use super::orders::Progress;
@@ -14,6 +15,8 @@ use crate::terminal::{self, BAD, FAINT, GOOD, STRONG};
 
 /// From one progress line to the next.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
+/// How long the last lines may take to be read at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// Columns of the progress bar.
 const BAR_WIDTH: u64 = 12;
 /// Back to the line's start, and nothing on it.
@@ -24,14 +27,19 @@ const CLEAR_LINE: &str = "\r\u{1b}[2K";
 pub(super) struct Narrator {
     start: Instant,
     watched: bool,
-    // A lock so that lines do not mix; it holds the progress line that stands below them.
+    out: Output,
+    // A lock for a look at the progress line that stands below all others.
     progress: Mutex<Option<String>>,
 }
 
 impl Narrator {
     /// Time is told since `start`.
-    pub(super) fn new(start: Instant) -> Self {
-        Self { start, watched: std::io::stderr().is_terminal(), progress: Mutex::default() }
+    ///
+    /// # Errors
+    /// When the operating system gives no thread to write.
+    pub(super) fn new(start: Instant) -> std::io::Result<Self> {
+        let watched = std::io::stderr().is_terminal();
+        Ok(Self { start, watched, out: terminal::errors()?, progress: Mutex::default() })
     }
 
     /// When it all began.
@@ -64,23 +72,42 @@ impl Narrator {
         self.line(FAINT, text);
     }
 
-    /// A line as it is, such as one of an application's.
+    /// A line as it is.
     pub(super) fn raw(&self, text: &str) {
-        self.write(text);
+        self.write(&format!("{text}\n"));
+    }
+
+    /// A line of one of the processes, of which there may be many at once: waits for whoever reads.
+    pub(super) async fn passed_on(&self, text: &str) {
+        let text = self.above_progress(&format!("{text}\n"));
+        self.out.write(text).await;
+    }
+
+    /// Why the demo fails.
+    pub(super) fn failed(&self, why: &str) {
+        self.write(&terminal::error(why));
+    }
+
+    /// Gives whoever reads a moment for what was told last.
+    pub(super) fn finish(&self) {
+        // Whoever does not read by then will not.
+        let _ = self.out.flush(LAST_LINES);
     }
 
     fn line(&self, style: Style, text: &str) {
-        self.write(&format!("{}  {}", stamp(self.now()), terminal::paint(style, text)));
+        self.write(&format!("{}  {}\n", stamp(self.now()), terminal::paint(style, text)));
     }
 
-    fn write(&self, line: &str) {
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*progress {
-            Some(below) => anstream::eprint!("{CLEAR_LINE}{line}\n{below}"),
-            None => anstream::eprintln!("{line}"),
+    fn write(&self, lines: &str) {
+        // Nobody may be reading; the demo goes on.
+        self.out.offer(self.above_progress(lines));
+    }
+
+    fn above_progress(&self, lines: &str) -> String {
+        match &*self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(below) => format!("{CLEAR_LINE}{lines}{below}"),
+            None => lines.to_owned(),
         }
-        // Nobody may be reading any more; the demo goes on.
-        let _ = std::io::stderr().flush();
     }
 
     /// Keeps a progress line below all others, for ever; nothing where nobody watches.
@@ -90,7 +117,7 @@ impl Narrator {
         }
         loop {
             let line = bar(progress, orders);
-            anstream::eprint!("{CLEAR_LINE}{line}");
+            self.out.offer(format!("{CLEAR_LINE}{line}"));
             *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
             tokio::time::sleep(PROGRESS_PAUSE).await;
         }
@@ -100,7 +127,7 @@ impl Narrator {
     pub(super) fn forget_progress(&self) {
         let below = self.progress.lock().unwrap_or_else(PoisonError::into_inner).take();
         if below.is_some() {
-            anstream::eprint!("{CLEAR_LINE}");
+            self.out.offer(CLEAR_LINE.to_owned());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use model::name::Name;
 use serde::{Deserialize, Serialize};
 
-use super::client::Client;
+use crate::client::Client;
 use crate::up::Mesh;
 
 /// The name under which a role answers about itself.

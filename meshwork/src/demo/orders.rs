@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::client::{Answer, Client};
+use crate::client::{Answer, Client};
 
 /// Tries of one order, the first among them.
 const TRIES_MAX: u32 = 40;

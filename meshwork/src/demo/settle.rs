@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::client::Client;
+use crate::client::Client;
 
 /// How long the last accepted order may take to be shipped and notified.
 const SETTLE_BOUND: Duration = Duration::from_secs(60);

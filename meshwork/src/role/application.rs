@@ -30,7 +30,8 @@ pub struct Application {
 }
 
 /// Starts `command`. It is told its port in `PORT` and its sidecar's address in `MESHWORK_PROXY` and, for programs that
-/// honour proxy settings, in `HTTP_PROXY` and `http_proxy` (curl reads only the latter).
+/// honour proxy settings, in `HTTP_PROXY` and `http_proxy` (curl reads only the latter). `NO_PROXY` and `no_proxy` hold what they held
+/// before and this machine, whose other programs are no services of the mesh.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -42,6 +43,12 @@ pub fn start(command: &Command, port: u16, sidecar: SocketAddr) -> anyhow::Resul
     for variable in ["MESHWORK_PROXY", "HTTP_PROXY", "http_proxy"] {
         process.env(variable, &proxy);
     }
+    let before = ["NO_PROXY", "no_proxy"].map(|variable| match command.env.get(variable) {
+        Some(own) => Some(own.clone()),
+        None => std::env::var(variable).ok(),
+    });
+    let direct = direct(before.iter().flatten());
+    process.env("NO_PROXY", &direct).env("no_proxy", &direct);
     if let Some(folder) = &command.folder {
         process.current_dir(folder);
     }
@@ -52,6 +59,22 @@ pub fn start(command: &Command, port: u16, sidecar: SocketAddr) -> anyhow::Resul
         .with_context(|| format!("cannot start the application {program:?}"))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     Ok(Application { child, group, program: program.clone() })
+}
+
+/// How this machine is called in `NO_PROXY`.
+const THIS_MACHINE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// The hosts that are reached directly: those that were so before, and this machine. There is no standard for the list; hosts between
+/// commas is what all programs read.
+fn direct<'a>(before: impl IntoIterator<Item = &'a String>) -> String {
+    let before = before.into_iter().flat_map(|list| list.split([',', ' '])).filter(|host| !host.is_empty());
+    let mut hosts: Vec<&str> = Vec::new();
+    for host in before.chain(THIS_MACHINE) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts.join(",")
 }
 
 /// A sidecar that is killed takes its application with it: nothing could reach the application any more, and what started both
@@ -109,4 +132,16 @@ impl Application {
 fn code(status: std::process::ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_reached_directly_beside_what_was_before() {
+        let direct_of = |before: &[&str]| direct(&before.iter().map(|list| (*list).to_owned()).collect::<Vec<_>>());
+        assert_eq!(direct_of(&[]), "localhost,127.0.0.1,::1");
+        assert_eq!(direct_of(&["a.example, ::1", "a.example"]), "a.example,::1,localhost,127.0.0.1");
+    }
 }

@@ -54,11 +54,12 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     let (well, healthy) = watch::channel(Health { healthy: true, draining: false });
     drain.spawn(tell_failure(broker.clone(), well, drain.clone()));
     let (applying, serving) = (plane.clone(), broker.clone());
-    let mut version = member.follow(plane.inbound_address(), healthy, &drain, move |snapshot| {
+    let mut work = member.follow(plane.inbound_address(), healthy, &drain, move |snapshot| {
         let (plane, broker) = (applying.clone(), serving.clone());
         async move { apply(&plane, &broker, snapshot).await }
     });
-    if member::in_use(&mut version, &stop).await.is_ok() {
+    let used = member::in_use(&mut work, &stop).await;
+    if let Ok(true) = used {
         let addresses = [("inbound", plane.inbound_address()), ("status", plane.status_address())];
         Ready::new("broker", &options.member.instance, addresses)
             .tell(&*ground.disk, options.member.ready_file.as_deref())?;
@@ -68,7 +69,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
     plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
     ending.drain(deadline.left_for(Step::Rest)).await?;
-    Ok(())
+    used.map(|_| ())
 }
 
 /// A broker that takes nothing any more must not be called any more: the registry is told, and it says why to whoever asks its own

@@ -24,8 +24,8 @@ const DRAIN_BOUND: Duration = Duration::from_secs(5);
 /// How a control plane runs.
 #[derive(Debug)]
 pub struct Options {
-    /// The mesh, proven.
-    pub config: Config,
+    /// The mesh file, proven: what an empty folder begins with. `None`: there is none, or it is not good.
+    pub file: Option<Config>,
     /// The name under which it tells that it is ready.
     pub instance: Name,
     /// Where roles reach it.
@@ -53,7 +53,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     let (ending, drain) = drain::channel();
     ground.disk.create_dir_all(&options.data)?;
     let plane = ControlPlane::start(control::Options {
-        config: options.config,
+        file: options.file,
         disk: ground.disk.clone(),
         dir: options.data.clone(),
         place: ground.place(),

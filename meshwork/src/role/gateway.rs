@@ -52,11 +52,12 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     // A gateway has no application: while it runs, it is well.
     let (_health, healthy) = watch::channel(control::client::Health { healthy: true, draining: false });
     let applying = plane.clone();
-    let mut version = member.follow(None, healthy, &drain, move |snapshot| {
+    let mut work = member.follow(None, healthy, &drain, move |snapshot| {
         let plane = applying.clone();
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
-    if member::in_use(&mut version, &stop).await.is_ok() {
+    let used = member::in_use(&mut work, &stop).await;
+    if let Ok(true) = used {
         let addresses = [
             ("gateway", Some(plane.gateway_opened().await.map_err(super::remedied)?)),
             ("status", plane.status_address()),
@@ -68,5 +69,5 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     plane.stop_inbound(deadline.left_for(Step::Inbound)).await;
     plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
     ending.drain(deadline.left_for(Step::Rest)).await?;
-    Ok(())
+    used.map(|_| ())
 }

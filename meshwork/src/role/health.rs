@@ -36,7 +36,11 @@ fn missed(failures: u32, why: &str, answered: bool) -> u32 {
     failures.saturating_add(1)
 }
 
-async fn ask(address: SocketAddr, path: Option<&str>) -> Result<(), String> {
+/// Asks once; the error says in words why the application is not well. The caller sets a bound.
+///
+/// # Errors
+/// When it does not accept a connection, or does not answer a GET of `path` with 2xx.
+pub async fn ask(address: SocketAddr, path: Option<&str>) -> Result<(), String> {
     let stream = net::connect(address).await.map_err(|e| e.to_string())?;
     let Some(path) = path else { return Ok(()) };
     let (mut sender, connection) =

@@ -70,6 +70,15 @@ type Keeping = (Arc<Snapshot>, oneshot::Sender<()>);
 /// Snapshots that wait to be kept: whoever sends one waits for it before the next.
 const KEEPING_MAX: usize = 1;
 
+/// What a member works on.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// The version of the snapshot in use; 0: none yet.
+    version: u64,
+    /// There is none, and the control plane wants nothing of this role.
+    refused: Option<String>,
+}
+
 /// How long a role that kept a snapshot waits at its start for a live one: instances may have moved since, and a request that is
 /// sent where one was before is refused or, worse, answered by someone else. Shorter than the time after which the control plane
 /// takes the role for serving (3 s, `control::client::session`).
@@ -123,7 +132,7 @@ impl Member {
     }
 
     /// Applies what the control plane sends, and before that the last good snapshot if the control plane cannot be reached or sends
-    /// nothing for two seconds. The receiver holds the version in use; 0: none yet.
+    /// nothing for two seconds. The receiver is for [`in_use`].
     ///
     /// `inbound` is where the mesh reaches this instance.
     pub fn follow<A, F>(
@@ -132,12 +141,12 @@ impl Member {
         health: watch::Receiver<Health>,
         drain: &Drain,
         apply: A,
-    ) -> watch::Receiver<u64>
+    ) -> watch::Receiver<Work>
     where
         A: Fn(Arc<Snapshot>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let (version, in_use) = watch::channel(0);
+        let (work, in_use) = watch::channel(Work::default());
         let mut session = client::Options {
             control: self.options.control.clone(),
             identity: self.identity.clone(),
@@ -156,14 +165,25 @@ impl Member {
             let mut kept = kept_snapshot(&local);
             session.hello.version = kept.as_ref().map_or(0, |snapshot| snapshot.version);
             let mut session = Session::start(session);
-            let on_its_own = on_its_own(&session);
-            tokio::pin!(on_its_own);
+            let (on_its_own, refused) = (on_its_own(&session), session.refused());
+            tokio::pin!(on_its_own, refused);
             loop {
                 let offer = tokio::select! {
                     offer = session.next() => offer,
                     () = &mut on_its_own, if kept.is_some() => {
-                        take_up(kept.take(), &apply, &version).await;
+                        take_up(kept.take(), &apply, &work).await;
                         continue;
+                    }
+                    // Without a snapshot there is nothing to go on with. What a stranger at the control plane's address says counts
+                    // only for a role that has nothing else.
+                    no = &mut refused, if work.borrow().version == 0 => {
+                        if !no.proven && kept.is_some() {
+                            take_up(kept.take(), &apply, &work).await;
+                            refused.set(session.refused());
+                            continue;
+                        }
+                        work.send_modify(|work| work.refused = Some(no.why));
+                        None
                     }
                     () = ending.requested() => None,
                 };
@@ -173,9 +193,9 @@ impl Member {
                 if outcome.is_ok() {
                     kept = None;
                     keep(&keeper, snapshot.clone()).await;
-                    version.send_replace(snapshot.version);
+                    work.send_modify(|work| work.version = snapshot.version);
                 } else {
-                    take_up(kept.take(), &apply, &version).await;
+                    take_up(kept.take(), &apply, &work).await;
                 }
                 // The session may have ended meanwhile; the next one starts with a snapshot of its own.
                 let _ = offer.answer.send(outcome);
@@ -191,14 +211,18 @@ impl Member {
     }
 }
 
-/// Waits until a snapshot is in use.
+/// Waits until a snapshot is in use; `false` where the role is asked to end before.
 ///
 /// # Errors
-/// When the role ends before.
-pub async fn in_use(version: &mut watch::Receiver<u64>, drain: &Drain) -> anyhow::Result<()> {
-    tokio::select! {
-        outcome = version.wait_for(|version| *version > 0) => outcome.map(|_| ()).context("the session ended before its first snapshot"),
-        () = drain.requested() => anyhow::bail!("asked to end before the first snapshot"),
+/// When there is none, and the control plane wants nothing of this role.
+pub async fn in_use(work: &mut watch::Receiver<Work>, drain: &Drain) -> anyhow::Result<bool> {
+    let begun = tokio::select! {
+        begun = work.wait_for(|work| work.version > 0 || work.refused.is_some()) => begun.map(|work| work.clone()),
+        () = drain.requested() => return Ok(false),
+    };
+    match begun.context("the session ended before its first snapshot")?.refused {
+        Some(why) => Err(anyhow::anyhow!(why).context("there is nothing to work on")),
+        None => Ok(true),
     }
 }
 
@@ -262,7 +286,7 @@ fn kept_snapshot(local: &Local) -> Option<Arc<Snapshot>> {
     }
 }
 
-async fn take_up<A, F>(kept: Option<Arc<Snapshot>>, apply: &A, version: &watch::Sender<u64>)
+async fn take_up<A, F>(kept: Option<Arc<Snapshot>>, apply: &A, work: &watch::Sender<Work>)
 where
     A: Fn(Arc<Snapshot>) -> F,
     F: Future<Output = Result<(), String>>,
@@ -275,7 +299,7 @@ where
                 version = snapshot.version,
                 "working on the last good snapshot"
             );
-            version.send_replace(snapshot.version);
+            work.send_modify(|work| work.version = snapshot.version);
         }
         Err(why) => tracing::error!(why, "the last good snapshot was rejected"),
     }

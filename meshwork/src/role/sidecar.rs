@@ -55,12 +55,13 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     let plane = Arc::new(start_plane(&options, &member, &ground, &drain).await?);
     let (well, health) = watch::channel(client::Health { healthy: false, draining: false });
     let applying = plane.clone();
-    let mut version = member.follow(plane.inbound_address(), health, &drain, move |snapshot| {
+    let mut work = member.follow(plane.inbound_address(), health, &drain, move |snapshot| {
         let plane = applying.clone();
         async move { plane.apply(snapshot).map_err(|rejected| rejected.to_string()) }
     });
     let (mut application, mut end) = (None, End::Unused);
-    if member::in_use(&mut version, &stop).await.is_ok() {
+    let used = member::in_use(&mut work, &stop).await;
+    if let Ok(true) = used {
         application = start_application(&options, &plane)?;
         end = serve(&options, &ground, &plane, &well, application.as_mut(), &stop).await?;
     }
@@ -76,7 +77,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
     };
     plane.stop_outbound(deadline.left_for(Step::Outbound)).await;
     ending.drain(deadline.left_for(Step::Rest)).await?;
-    Ok(code)
+    used.map(|_| code)
 }
 
 async fn start_plane(options: &Options, member: &Member, ground: &Ground, drain: &Drain) -> anyhow::Result<DataPlane> {

@@ -1,10 +1,14 @@
 //! What a running mesh tells whoever started it.
 
+mod queue;
+
 use model::name::Name;
 use serde::Serialize;
 
+pub use queue::{Events, Listener, channel};
+
 /// Something happened to an instance.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// It wrote a line.
@@ -21,6 +25,16 @@ pub enum Event {
         /// The state.
         #[serde(flatten)]
         state: State,
+    },
+    /// Something happened to the mesh as a whole: its file was read, a revision came, an instance is to be replaced.
+    Mesh {
+        /// What, in one or more lines for people.
+        text: String,
+    },
+    /// Here stood more than whoever reads the events took in time.
+    Dropped {
+        /// How many events.
+        events: u64,
     },
 }
 
@@ -47,7 +61,7 @@ pub enum State {
     Stopping,
     /// It ended because it was told to.
     Stopped,
-    /// It ended by itself too often, or never came up.
+    /// It never came up.
     Failed {
         /// How.
         why: String,
@@ -90,5 +104,6 @@ mod tests {
             text,
             r#"{"event":"state","instance":"orders-0","state":"restarting","why":"exit code 1","after_ms":200}"#
         );
+        assert_eq!(serde_json::to_string(&Event::Dropped { events: 3 }).unwrap(), r#"{"event":"dropped","events":3}"#);
     }
 }

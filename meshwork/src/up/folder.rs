@@ -1,7 +1,7 @@
 //! The folder of a mesh that runs on this machine: a folder for each instance, and what is told from one process to another.
 //!
 //! ```text
-//! .meshwork/shop/  secret · state.json · control-plane/ (roots.pem) · broker/ · orders-0/ · run/ (orders-0.ready, orders-0.token)
+//! .meshwork/shop/  secret · state.json · ports.json · mesh-file.json · control-plane/ (roots.pem) · broker/ · orders-0/ · run/ (orders-0.ready, orders-0.token)
 //! ```
 
 use std::collections::BTreeMap;
@@ -10,10 +10,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use control::token::Secret;
+use model::config::Config;
 use model::name::Name;
 use serde::{Deserialize, Serialize};
 use storage::disk::{self, Disk, Lock, OpenMode, real::RealDisk};
 
+use super::leftover;
 use crate::role::control_plane::ROOTS_FILE;
 use crate::role::ready::Ready;
 
@@ -33,11 +35,18 @@ pub(crate) struct Folder {
 /// The file in which `up` says what runs.
 pub(crate) const STATE_FILE: &str = "state.json";
 
+/// The file in which `up` keeps what it has last taken from the mesh file.
+const TAKEN_FILE: &str = "mesh-file.json";
+/// Longest of it, in bytes.
+const TAKEN_BYTES_MAX: u64 = 64 << 20;
+
 /// What `up` says of what it runs, for `meshwork status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Running {
     /// The process that runs `up`.
     pub(crate) pid: u32,
+    /// When that process was started, in the kernel's ticks since it booted: its number may be another one's later.
+    pub(crate) started: Option<u64>,
     pub(crate) mesh: Name,
     pub(crate) instances: Vec<RunningInstance>,
 }
@@ -48,9 +57,28 @@ pub(crate) struct RunningInstance {
     pub(crate) service: String,
     pub(crate) instance: Name,
     pub(crate) state: String,
+    /// Since when it is in that state, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
     pub(crate) pid: Option<u32>,
     pub(crate) starts: u32,
+    /// How it ended the last time that it ended by itself.
+    pub(crate) last_end: Option<String>,
+    /// When that was, in milliseconds since 1970.
+    pub(crate) last_end_ms: Option<u64>,
+    /// When it is started again, in milliseconds since 1970, where it waits for that.
+    pub(crate) next_start_ms: Option<u64>,
+    /// How its application is asked whether it can serve.
+    pub(crate) health: Option<Asked>,
     pub(crate) addresses: BTreeMap<String, SocketAddr>,
+}
+
+/// How an application is asked whether it can serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// A GET of it must answer 2xx; `None`: the port must accept a connection.
+    pub(crate) path: Option<String>,
+    /// How long the answer may take, in milliseconds.
+    pub(crate) timeout_ms: u64,
 }
 
 impl Folder {
@@ -78,6 +106,16 @@ impl Folder {
     /// Where the control plane writes the mesh's roots.
     pub(crate) fn roots_file(&self) -> PathBuf {
         self.root.join(CONTROL_PLANE).join(ROOTS_FILE)
+    }
+
+    /// The configuration that was last taken from the mesh file.
+    fn taken_file(&self) -> PathBuf {
+        self.root.join(TAKEN_FILE)
+    }
+
+    /// Remembers what was taken from the mesh file, by which the next run knows whether the file has changed since.
+    pub(crate) fn remember_taken(&self, config: &Config) -> io::Result<()> {
+        disk::replace(&RealDisk, &self.taken_file(), &serde_json::to_vec(config)?)
     }
 
     pub(crate) fn token_file(&self, instance: &Name) -> PathBuf {
@@ -140,11 +178,19 @@ impl Folder {
     }
 }
 
+/// What an earlier run in the folder `root` has last taken from the mesh file, as far as it is known.
+pub(crate) fn taken(root: &Path) -> Option<Config> {
+    let bytes = disk::read_whole(&RealDisk, &root.join(TAKEN_FILE), TAKEN_BYTES_MAX).ok()?;
+    // One of another release does not count: the file is taken then.
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// What runs out of the folder `root`, if something does.
 pub(crate) fn running(root: &Path) -> Option<Running> {
     let bytes = disk::read_whole(&RealDisk, &root.join(STATE_FILE), FILE_BYTES_MAX).ok()?;
     let running: Running = serde_json::from_slice(&bytes).ok()?;
-    Path::new("/proc").join(running.pid.to_string()).exists().then_some(running)
+    let started = leftover::started(running.pid)?;
+    running.started.is_none_or(|then| then == started).then_some(running)
 }
 
 #[cfg(test)]
@@ -156,10 +202,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::take(root.path()).unwrap();
         assert_eq!(Folder::take(root.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        let mut state = Running { pid: std::process::id(), mesh: Name::new("shop").unwrap(), instances: Vec::new() };
+        let pid = std::process::id();
+        let (started, mesh) = (leftover::started(pid), Name::new("shop").unwrap());
+        let mut state = Running { pid, started, mesh, instances: Vec::new() };
         folder.write_running(&state).unwrap();
         folder.write_running(&state).unwrap();
         assert_eq!(running(root.path()), Some(state.clone()));
+        // Its number is another process's by now.
+        state.started = started.map(|started| started - 1);
+        folder.write_running(&state).unwrap();
+        assert_eq!(running(root.path()), None);
         // No process has this number (PID_MAX_LIMIT is 2^22).
         state.pid = 1 << 23;
         folder.write_running(&state).unwrap();

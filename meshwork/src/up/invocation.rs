@@ -34,12 +34,16 @@ pub(crate) struct Common {
 /// What is known of one process only when it is started.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Particular {
-    /// Where the control plane is; for itself: where it was and is to be again.
+    /// Where the control plane is.
     pub(crate) control: Option<SocketAddr>,
-    /// Where the control plane's admin API was.
+    /// Where the control plane's admin API is.
     pub(crate) admin: Option<SocketAddr>,
     /// Where a gateway listens instead.
     pub(crate) listen: Option<SocketAddr>,
+    /// Where an application reaches its sidecar, and whoever asks a role how it is.
+    pub(crate) outbound: Option<SocketAddr>,
+    /// Where the mesh reaches it.
+    pub(crate) inbound: Option<SocketAddr>,
     /// Where an application listens.
     pub(crate) port: Option<u16>,
     /// The file of an application's program.
@@ -64,6 +68,8 @@ pub(crate) fn invocation(common: &Common, folder: &Folder, planned: &Planned, pa
     line.pair("--ready-file", folder.ready_file(&planned.instance));
     line.pair("--log-level", &common.log_level);
     if planned.part != Part::ControlPlane {
+        line.maybe("--outbound", particular.outbound);
+        line.maybe("--inbound", particular.inbound);
         member(&mut line, common, folder, planned, particular);
     }
     let mut env = std::collections::BTreeMap::new();
@@ -72,6 +78,7 @@ pub(crate) fn invocation(common: &Common, folder: &Folder, planned: &Planned, pa
         application(&mut line, service, particular);
     }
     env.insert(leftover::MARK.to_owned(), folder.root().to_string_lossy().into_owned());
+    env.insert(leftover::MARK_INSTANCE.to_owned(), planned.instance.to_string());
     Invocation { program: common.program.clone(), arguments: line.0, env, folder: common.folder.clone() }
 }
 
@@ -162,6 +169,8 @@ gateways: {public: {listen: 127.0.0.1:8080, backends: [{service: payments}]}}
         };
         let particular = Particular {
             control: Some(SocketAddr::from(([127, 0, 0, 1], 15_010))),
+            outbound: Some(SocketAddr::from(([127, 0, 0, 1], 20_001))),
+            inbound: Some(SocketAddr::from(([127, 0, 0, 1], 20_002))),
             port: Some(8_104),
             application: Some(PathBuf::from("/bin/shop")),
             ..Particular::default()
@@ -183,7 +192,7 @@ gateways: {public: {listen: 127.0.0.1:8080, backends: [{service: payments}]}}
             line_of("payments-v1-0"),
             "sidecar --service payments --subset v1 --application-port 8104 --health-path /healthz --health-interval 1s \
              --health-timeout 1s --instance payments-v1-0 --data DIR/payments-v1-0 --ready-file DIR/run/payments-v1-0.ready \
-             --log-level warn --mesh shop --control 127.0.0.1:15010 --roots DIR/control-plane/roots.pem \
+             --log-level warn --outbound 127.0.0.1:20001 --inbound 127.0.0.1:20002 --mesh shop --control 127.0.0.1:15010 --roots DIR/control-plane/roots.pem \
              --token-file DIR/run/payments-v1-0.token --lanes 1 --stop-timeout 30s --access-log off -- /bin/shop payments --version 1"
         );
     }

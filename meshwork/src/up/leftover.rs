@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use model::name::Name;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use storage::disk::{Disk as _, OpenMode, real::RealDisk};
@@ -44,6 +45,8 @@ pub fn end() -> usize {
 
 /// The variable that says to which mesh's folder a process belongs.
 pub(crate) const MARK: &str = "MESHWORK_UP";
+/// The variable that says to which instance of it.
+pub(crate) const MARK_INSTANCE: &str = "MESHWORK_UP_INSTANCE";
 
 /// Longest environment that is looked at, in bytes; Linux gives a process 2 MiB of it unless told otherwise (execve(2)).
 const ENVIRONMENT_BYTES_MAX: usize = 2 << 20;
@@ -54,9 +57,22 @@ const GONE_BOUND: Duration = Duration::from_secs(2);
 /// Kills every process that an earlier run in `folder` has left behind, and answers how many there were. The folder must be this
 /// process's alone: then nobody else's carry its name.
 pub(crate) fn end_of(folder: &Path) -> usize {
-    let mark = [MARK.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat();
+    end_marked(&[mark(MARK, folder.as_os_str().as_bytes())])
+}
+
+/// The same of one instance, whose own process has ended. An application that goes into the background outlives its sidecar, and has
+/// the port that the next one is to listen on.
+pub(crate) fn end_of_instance(folder: &Path, instance: &Name) -> usize {
+    end_marked(&[mark(MARK, folder.as_os_str().as_bytes()), mark(MARK_INSTANCE, instance.as_str().as_bytes())])
+}
+
+fn mark(variable: &str, value: &[u8]) -> Vec<u8> {
+    [variable.as_bytes(), b"=", value].concat()
+}
+
+fn end_marked(marks: &[Vec<u8>]) -> usize {
     let spared = ancestors();
-    let marked = |process: &Process| !process.dead && !spared.contains(&process.id) && carries(process.id, &mark);
+    let marked = |process: &Process| !process.dead && !spared.contains(&process.id) && carries(process.id, marks);
     let left: Vec<u32> = processes().iter().filter(|process| marked(process)).map(|process| process.id).collect();
     for id in left.iter().filter_map(|id| i32::try_from(*id).ok()) {
         // One that has just ended by itself is no loss.
@@ -82,8 +98,8 @@ fn ancestors() -> Vec<u32> {
     line
 }
 
-/// Whether a process was started with exactly this in its environment. Nobody is told of others' processes.
-fn carries(id: u32, mark: &[u8]) -> bool {
+/// Whether a process was started with exactly these in its environment. Nobody is told of others' processes.
+fn carries(id: u32, marks: &[Vec<u8>]) -> bool {
     let path = Path::new("/proc").join(id.to_string()).join("environ");
     let Ok(file) = RealDisk.open(&path, OpenMode::Read) else { return false };
     let (mut environment, mut piece) = (Vec::new(), vec![0; STAT_BYTES_MAX]);
@@ -93,7 +109,17 @@ fn carries(id: u32, mark: &[u8]) -> bool {
             Ok(length) => environment.extend_from_slice(&piece[..length]),
         }
     }
-    environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+    marks.iter().all(|mark| environment.split(|byte| *byte == 0).any(|variable| variable == mark))
+}
+
+/// When a process that lives was started, in the kernel's ticks since it booted; `None` where there is none.
+pub(crate) fn started(id: u32) -> Option<u64> {
+    process(id).filter(|process| !process.dead).map(|process| process.started)
+}
+
+/// Whether a signal has stopped a process, such as SIGSTOP or a Ctrl-Z, so that it does nothing until it is continued.
+pub(crate) fn is_stopped(id: u32) -> bool {
+    process(id).is_some_and(|process| process.stopped)
 }
 
 struct Process {
@@ -101,6 +127,8 @@ struct Process {
     parent: u32,
     /// It has ended and waits for its parent to notice.
     dead: bool,
+    stopped: bool,
+    started: u64,
 }
 
 fn processes() -> Vec<Process> {
@@ -115,11 +143,16 @@ fn process(id: u32) -> Option<Process> {
     parse(id, &String::from_utf8_lossy(&buffer[..length]))
 }
 
-/// `PID (name, which may hold anything) state parent …` (proc(5)).
+/// `PID (name, which may hold anything) state parent …`; the threads are field 20, the start is field 22 (proc(5)). A process whose
+/// first thread has ended holds what it had, such as a port, until the last one has.
 fn parse(id: u32, stat: &str) -> Option<Process> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let dead = matches!(fields.next()?, "Z" | "X");
-    Some(Process { id, parent: fields.next()?.parse().ok()?, dead })
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let threads: u32 = fields.nth(15)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    let dead = matches!(state, "Z" | "X") && threads <= 1;
+    Some(Process { id, parent, dead, stopped: matches!(state, "T" | "t"), started })
 }
 
 #[cfg(test)]
@@ -128,9 +161,13 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_does_not_mislead() {
-        let process = parse(7, "7 (a) b (c)) S 42 7 7 0 -1").unwrap();
-        assert_eq!((process.id, process.parent, process.dead), (7, 42, false));
-        assert!(parse(7, "7 (gone) Z 42 7").unwrap().dead);
+        let rest = "7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 9001 0";
+        let process = parse(7, &format!("7 (a) b (c)) S 42 {rest}")).unwrap();
+        assert_eq!((process.id, process.parent, process.dead, process.started), (7, 42, false, 9_001));
+        assert!(parse(7, &format!("7 (gone) Z 42 {rest}")).unwrap().dead);
+        assert!(parse(7, &format!("7 (still) T 42 {rest}")).unwrap().stopped);
+        let rest = rest.replace(" 1 0 9001", " 3 0 9001");
+        assert!(!parse(7, &format!("7 (going) Z 42 {rest}")).unwrap().dead, "two threads still end");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,17 +16,22 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use super::event::Event;
+use super::event::Events;
 
 /// Longest line that is passed on whole, in bytes; a longer one comes in pieces.
-const LINE_BYTES_MAX: u64 = 8 << 10;
+const LINE_BYTES_MAX: usize = 8 << 10;
 /// Lines that are kept of each instance, for when it fails.
 const LAST_LINES: usize = 20;
 /// How long the output of a process that has ended may take to end: something it started may still hold it.
 const OUTPUT_BOUND: Duration = Duration::from_millis(500);
+
+/// How the variables begin that Meshwork's own commands read.
+const OWN_VARIABLES: &[u8] = b"MESHWORK_";
+/// The one of them that is for all roles alike.
+const PASSED_ON: &str = "MESHWORK_LOG_FORMAT";
 
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +47,7 @@ pub(crate) struct Invocation {
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     instance: Name,
-    events: mpsc::Sender<Event>,
+    events: Events,
     // A lock for a moment: readers of two streams write, a failure reads.
     last: Arc<Mutex<VecDeque<String>>>,
 }
@@ -53,10 +59,12 @@ pub(crate) struct Process {
     /// Its number, and its group's.
     pub(crate) pid: u32,
     readers: Vec<JoinHandle<()>>,
+    /// Ends the readers, which pass on what they have.
+    enough: CancellationToken,
 }
 
 impl Lines {
-    pub(crate) fn new(instance: Name, events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(instance: Name, events: Events) -> Self {
         Self { instance, events, last: Arc::default() }
     }
 
@@ -73,8 +81,7 @@ impl Lines {
             }
             last.push_back(text.clone());
         }
-        // Whoever listened may have gone; the process goes on.
-        let _ = self.events.send(Event::Line { instance: self.instance.clone(), text }).await;
+        self.events.line(&self.instance, text).await;
     }
 }
 
@@ -88,6 +95,13 @@ fn is_frame(line: &str) -> bool {
 /// Starts it. It is killed when this process ends in whatever way.
 pub(crate) fn start(invocation: &Invocation, lines: &Lines) -> io::Result<Process> {
     let mut command = Command::new(&invocation.program);
+    // Each flag of a role may come from a variable. One that is meant for another role, such as `MESHWORK_LISTEN`, or that belongs to
+    // the shell in which `up` was called, such as `MESHWORK_DATA`, would be taken for one of this role.
+    for (name, _) in std::env::vars_os() {
+        if name.as_bytes().starts_with(OWN_VARIABLES) && name != PASSED_ON {
+            command.env_remove(name);
+        }
+    }
     command
         .args(&invocation.arguments)
         .envs(&invocation.env)
@@ -100,10 +114,11 @@ pub(crate) fn start(invocation: &Invocation, lines: &Lines) -> io::Result<Proces
     die_with_this_process(&mut command);
     let mut child = command.spawn()?;
     let pid = child.id().ok_or_else(|| io::Error::other("it ended before it had a number"))?;
+    let enough = CancellationToken::new();
     let mut readers = Vec::new();
-    readers.extend(child.stdout.take().map(|output| tokio::spawn(read(output, lines.clone()))));
-    readers.extend(child.stderr.take().map(|output| tokio::spawn(read(output, lines.clone()))));
-    Ok(Process { child, pid, readers })
+    readers.extend(child.stdout.take().map(|output| tokio::spawn(read(output, lines.clone(), enough.clone()))));
+    readers.extend(child.stderr.take().map(|output| tokio::spawn(read(output, lines.clone(), enough.clone()))));
+    Ok(Process { child, pid, readers, enough })
 }
 
 /// A mesh whose `up` was killed leaves nothing behind (prctl(2), PR_SET_PDEATHSIG).
@@ -121,15 +136,39 @@ fn die_with_this_process(command: &mut Command) {
     }
 }
 
-async fn read(output: impl AsyncRead + Unpin, lines: Lines) {
+/// Passes on what comes as lines until its end. A line without an end, or longer than [`LINE_BYTES_MAX`], comes in pieces that are
+/// cut between characters.
+async fn read(output: impl AsyncRead + Unpin, lines: Lines, enough: CancellationToken) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
     loop {
-        line.clear();
-        match (&mut output).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => lines.take(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned()).await,
+        let room = (LINE_BYTES_MAX - line.len()) as u64;
+        let mut piece = (&mut output).take(room);
+        let ended = tokio::select! {
+            // What was read before it is dropped stands in `line`.
+            read = piece.read_until(b'\n', &mut line) => !matches!(read, Ok(1..)),
+            () = enough.cancelled() => true,
+        };
+        let whole = line.ends_with(b"\n");
+        let cut = if ended || whole { line.len() } else { between_characters(&line) };
+        if cut > 0 && (ended || whole || line.len() == LINE_BYTES_MAX) {
+            let text = String::from_utf8_lossy(&line[..cut]).trim_end_matches(['\n', '\r']).to_owned();
+            line.drain(..cut);
+            lines.take(text).await;
         }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Up to where a text that goes on can be cut without cutting a character. Bytes that are no text at all are cut anywhere.
+fn between_characters(text: &[u8]) -> usize {
+    let last = text.iter().rev().take(4).position(|byte| (byte & 0xC0) != 0x80).map(|back| text.len() - 1 - back);
+    match last.map(|last| (last, std::str::from_utf8(&text[last..]))) {
+        // It only lacks its end.
+        Some((last, Err(error))) if error.error_len().is_none() && last > 0 => last,
+        _ => text.len(),
     }
 }
 
@@ -139,11 +178,12 @@ impl Process {
         let status = self.child.wait().await?;
         let end = tokio::time::Instant::now() + OUTPUT_BOUND;
         while let Some(reader) = self.readers.last_mut() {
-            // One that failed has nothing more to say either.
-            let late = tokio::time::timeout_at(end, reader).await.is_err();
-            if let Some(reader) = self.readers.pop().filter(|_| late) {
-                reader.abort();
+            if tokio::time::timeout_at(end, &mut *reader).await.is_err() {
+                self.enough.cancel();
+                // It ends when what it has is passed on. One that failed has nothing more to say either.
+                let _ = reader.await;
             }
+            self.readers.pop();
         }
         Ok(status)
     }
@@ -162,6 +202,7 @@ impl Process {
 pub(crate) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt as _;
     match (status.code(), status.signal()) {
+        (Some(0), _) => "it ended with exit code 0; what runs in a mesh stays in the foreground".to_owned(),
         (Some(code), _) => format!("it ended with exit code {code}"),
         (None, Some(number)) => {
             let name = Signal::try_from(number).map_or("an unknown signal", Signal::as_str);
@@ -174,6 +215,7 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::up::event::{self, Event};
 
     fn shell(script: &str) -> Invocation {
         Invocation {
@@ -186,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn its_lines_are_passed_on_and_the_last_are_kept() {
-        let (events, mut listener) = mpsc::channel(64);
+        let (events, mut listener) = event::channel();
         let lines = Lines::new(Name::new("a-0").unwrap(), events);
         let script = "echo $GREETING; i=0; while [ $i -lt 25 ]; do echo $i; i=$((i+1)); done; exit 3";
         let mut process = start(&shell(script), &lines).unwrap();
@@ -211,9 +253,52 @@ mod tests {
         }
     }
 
+    /// What comes of bytes that are written: the lines that are passed on.
+    async fn passed_on(bytes: &[u8]) -> Vec<String> {
+        let (events, mut listener) = event::channel();
+        read(bytes, Lines::new(Name::new("a-0").unwrap(), events), CancellationToken::new()).await;
+        let mut lines = Vec::new();
+        while let Some(Event::Line { text, .. }) = listener.recv().await {
+            lines.push(text);
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn a_long_line_is_cut_between_characters() {
+        // Characters of one to four bytes, so that a cut would fall into each of them somewhere.
+        for text in ["a", "é", "€", "𝄞", "aé€𝄞"] {
+            let long = text.repeat(40_000);
+            let lines = passed_on(format!("{long}\nnext\n").as_bytes()).await;
+            assert_eq!(lines.last().map(String::as_str), Some("next"));
+            assert_eq!(lines[..lines.len() - 1].concat(), long, "{text}");
+            assert!(lines.iter().all(|line| line.len() <= LINE_BYTES_MAX));
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_text_come_through_as_far_as_they_are() {
+        assert_eq!(passed_on(b"a\xffb\n\r\nlast").await, ["a\u{fffd}b", "", "last"]);
+        let odd = [b"\x80".repeat(LINE_BYTES_MAX), b"\xf0\x9f".repeat(LINE_BYTES_MAX)].concat();
+        let lines = passed_on(&odd).await;
+        assert!(lines.len() >= 3 && lines.iter().all(|line| line.chars().all(|c| c == '\u{fffd}')), "{}", lines.len());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_is_passed_on_when_the_process_ends() {
+        let (events, mut listener) = event::channel();
+        let lines = Lines::new(Name::new("a-0").unwrap(), events);
+        // Something that it started holds its output.
+        let mut process = start(&shell("printf 'no end'; sleep 600 & exit 4"), &lines).unwrap();
+        assert_eq!(describe(process.ended().await.unwrap()), "it ended with exit code 4");
+        let Some(Event::Line { text, .. }) = listener.recv().await else { panic!("no line") };
+        assert_eq!(text, "no end");
+        process.signal(Signal::SIGKILL);
+    }
+
     #[tokio::test]
     async fn a_signal_reaches_its_whole_group() {
-        let (events, _listener) = mpsc::channel(64);
+        let (events, _listener) = event::channel();
         let lines = Lines::new(Name::new("a-0").unwrap(), events);
         let mut process = start(&shell("sleep 600 & wait"), &lines).unwrap();
         process.signal(Signal::SIGKILL);

@@ -7,8 +7,11 @@ use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use model::name::Name;
 
 use super::event::{Event, State};
-use super::mesh::Report;
-use crate::terminal::{self, BAD, FAINT, GOOD, PENDING};
+use super::instance::Report;
+use crate::terminal::{self, BAD, FAINT, GOOD, PENDING, STRONG};
+
+/// What stands before a line about the mesh as a whole.
+const MESH: &str = "mesh";
 
 /// Writes events as lines, each with the name of its instance before it.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +38,14 @@ impl Prefixes {
         match event {
             Event::Line { instance, text } => Some(self.line(instance, text)),
             Event::State { instance, state } => Some(self.line(instance, &state_line(state)?)),
+            Event::Mesh { text } => {
+                let line = |text| format!("{:<width$} {STRONG}│{STRONG:#} {text}", MESH, width = self.width);
+                Some(text.lines().map(line).collect::<Vec<_>>().join("\n"))
+            }
+            Event::Dropped { events } => {
+                let text = format!("{events} lines are missing here: nobody read them in time");
+                Some(format!("{:<width$} │ {}", "", terminal::paint(PENDING, &text), width = self.width))
+            }
         }
     }
 }
@@ -55,46 +66,44 @@ fn state_line(state: &State) -> Option<String> {
 /// The table: service, instance, state, address.
 #[must_use]
 pub fn table(reports: &[Report], colours: bool) -> String {
-    let rows = reports.iter().map(|report| Row {
-        service: report.label.clone(),
-        instance: report.instance.to_string(),
-        state: report.state.word().to_owned(),
-        address: address(&report.addresses),
+    let rows = reports.iter().map(|report| {
+        let state = report.state.word().to_owned();
+        vec![report.label.clone(), report.instance.to_string(), state, address(&report.addresses)]
     });
-    rows_table(rows, colours)
+    rows_table(&["service", "instance", STATE, "address"], rows, colours)
 }
 
-/// A line of the table.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) service: String,
-    pub(crate) instance: String,
-    pub(crate) state: String,
-    pub(crate) address: String,
-}
+/// The column that has colours.
+const STATE: &str = "state";
 
-pub(crate) fn rows_table(rows: impl IntoIterator<Item = Row>, colours: bool) -> String {
+pub(crate) fn rows_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>, colours: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled);
     match colours {
         true => table.enforce_styling(),
         false => table.force_no_tty(),
     };
-    table.set_header(["service", "instance", "state", "address"]);
+    table.set_header(header);
     for row in rows {
-        let colour = match row.state.as_str() {
-            "ready" => Color::Green,
-            "failed" | "failing" | "killed" => Color::Red,
-            _ => Color::Yellow,
-        };
-        table.add_row([
-            Cell::new(row.service),
-            Cell::new(row.instance),
-            Cell::new(row.state).fg(colour),
-            Cell::new(row.address),
-        ]);
+        let cells = row.into_iter().zip(header).map(|(text, name)| {
+            let colour = (*name == STATE).then(|| colour(&text));
+            let cell = Cell::new(text);
+            match colour {
+                Some(colour) => cell.fg(colour),
+                None => cell,
+            }
+        });
+        table.add_row(cells);
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn colour(state: &str) -> Color {
+    match state {
+        "ready" => Color::Green,
+        "failed" | "killed" | "ended" | "failing" | "suspended" => Color::Red,
+        _ => Color::Yellow,
+    }
 }
 
 /// Where a person reaches it: a gateway's door, the control plane's admin API, an application's port, the broker's status.

@@ -1,4 +1,4 @@
-//! One instance, from its first start to its end: it is brought back when it ends by itself, less and less eagerly, and not for ever.
+//! One instance, from its first start to its end: it is brought back when it ends by itself, less and less eagerly, and for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,22 +6,23 @@ use std::time::Duration;
 use model::name::Name;
 use model::unit;
 use nix::sys::signal::Signal;
-use tokio::sync::{mpsc, watch};
+use runtime::clock;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::event::{Event, State};
+use super::event::{Events, State};
 use super::folder::Folder;
+use super::instance::millis;
+use super::leftover;
 use super::process::{self, Invocation, Lines, Process};
 use crate::role::ready::Ready;
 
 /// Wait before the first restart; it doubles.
-const RESTART_AFTER: Duration = Duration::from_millis(200);
+const RESTART_AFTER: Duration = Duration::from_millis(100);
 /// The longest wait before a restart.
-const RESTART_AFTER_MAX: Duration = Duration::from_secs(10);
-/// Restarts in a row; one more and it is given up.
-const RESTARTS_MAX: u32 = 10;
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(30);
 /// An instance that carried traffic for so long starts to count anew.
-const STEADY_AFTER: Duration = Duration::from_secs(30);
+const STEADY_AFTER: Duration = Duration::from_secs(60);
 /// How often it is looked whether an instance is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
@@ -29,11 +30,15 @@ const READY_POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Standing {
     pub(crate) state: State,
+    /// Since when, in milliseconds since 1970.
+    pub(crate) since_ms: u64,
     /// What the process of now has told; `None` while it is not ready.
     pub(crate) ready: Option<Ready>,
     pub(crate) pid: Option<u32>,
     /// How often it was started.
     pub(crate) starts: u32,
+    /// How it ended the last time that it ended by itself, and when, in milliseconds since 1970.
+    pub(crate) last_end: Option<(String, u64)>,
 }
 
 /// What an instance is told.
@@ -64,7 +69,11 @@ pub(crate) struct Supervisor {
     pub(crate) folder: Arc<Folder>,
     pub(crate) lines: Lines,
     pub(crate) bounds: Bounds,
-    pub(crate) events: mpsc::Sender<Event>,
+    /// Whether one that does not come up the first time is not tried again.
+    pub(crate) gives_up: bool,
+    pub(crate) events: Events,
+    /// Notified when it is in another state.
+    pub(crate) changed: Arc<Notify>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) orders: mpsc::Receiver<Order>,
 }
@@ -78,34 +87,35 @@ enum End {
 
 impl Standing {
     pub(crate) fn waiting() -> Self {
-        Self { state: State::Waiting, ready: None, pid: None, starts: 0 }
+        let since_ms = clock::wall_ms();
+        Self { state: State::Waiting, since_ms, ready: None, pid: None, starts: 0, last_end: None }
     }
 }
 
 impl Supervisor {
-    /// Runs until the instance was told to end or is given up.
+    /// Runs until the instance was told to end, or does not even come up once.
     pub(crate) async fn run(mut self) {
         let mut restarts = Restarts::default();
         let mut came_up = false;
         loop {
-            let end = self.life(&mut came_up).await;
-            let wait = match end {
-                End::Told => return self.turn(State::Stopped).await,
+            let wait = match self.life(&mut came_up).await {
+                End::Told => return self.turn(State::Stopped),
                 End::Killed { hold } => {
-                    self.turn(State::Killed).await;
+                    self.turn(State::Killed);
                     hold
                 }
-                End::ByItself { why, steady } => match restarts.next(steady).filter(|_| came_up) {
-                    None => return self.turn(State::Failed { why }).await,
-                    Some(after) => {
-                        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-                        self.turn(State::Restarting { why, after_ms }).await;
-                        after
+                End::ByItself { why, steady } => {
+                    self.standing.send_modify(|standing| standing.last_end = Some((why.clone(), clock::wall_ms())));
+                    if self.gives_up && !came_up {
+                        return self.turn(State::Failed { why });
                     }
-                },
+                    let after = restarts.next(steady);
+                    self.turn(State::Restarting { why, after_ms: millis(after) });
+                    after
+                }
             };
             if self.told_to_stop_within(wait).await {
-                return self.turn(State::Stopped).await;
+                return self.turn(State::Stopped);
             }
         }
     }
@@ -116,7 +126,7 @@ impl Supervisor {
             Ok(process) => process,
             Err(error) => return End::ByItself { why: format!("{error:#}"), steady: false },
         };
-        self.turn_with(State::Starting, None, Some(process.pid)).await;
+        self.turn_with(State::Starting, None, Some(process.pid));
         let ready = tokio::select! {
             ready = until_ready(&self.folder, &self.instance, process.pid) => ready,
             status = process.ended() => return End::ByItself { why: why(status), steady: false },
@@ -129,7 +139,7 @@ impl Supervisor {
         };
         let since = Instant::now();
         *came_up = true;
-        self.turn_with(State::Ready, Some(ready), Some(process.pid)).await;
+        self.turn_with(State::Ready, Some(ready), Some(process.pid));
         tokio::select! {
             status = process.ended() => End::ByItself { why: why(status), steady: since.elapsed() >= STEADY_AFTER },
             order = self.orders.recv() => self.obey(order, process).await,
@@ -137,6 +147,12 @@ impl Supervisor {
     }
 
     fn start(&self) -> anyhow::Result<Process> {
+        if self.standing.borrow().starts > 0 {
+            let left = leftover::end_of_instance(self.folder.root(), &self.instance);
+            if left > 0 {
+                tracing::warn!(instance = %self.instance, left, "it left processes behind when it ended; they were killed");
+            }
+        }
         self.folder.forget_ready(&self.instance)?;
         let invocation = (self.prepare)()?;
         let process = process::start(&invocation, &self.lines)
@@ -153,7 +169,7 @@ impl Supervisor {
                 End::Killed { hold }
             }
             Some(Order::Stop) | None => {
-                self.turn_with(State::Stopping, None, Some(process.pid)).await;
+                self.turn_with(State::Stopping, None, Some(process.pid));
                 process.signal(Signal::SIGTERM);
                 if tokio::time::timeout(self.bounds.stop, process.ended()).await.is_err() {
                     tracing::warn!(instance = %self.instance, "it did not end in time; it is killed");
@@ -176,18 +192,20 @@ impl Supervisor {
         }
     }
 
-    async fn turn(&self, state: State) {
-        self.turn_with(state, None, None).await;
+    fn turn(&self, state: State) {
+        self.turn_with(state, None, None);
     }
 
-    async fn turn_with(&self, state: State, ready: Option<Ready>, pid: Option<u32>) {
+    fn turn_with(&self, state: State, ready: Option<Ready>, pid: Option<u32>) {
+        // First the event, so that whoever waits for the state finds it said.
+        self.events.state(&self.instance, state.clone());
         self.standing.send_modify(|standing| {
-            standing.state = state.clone();
+            standing.state = state;
+            standing.since_ms = clock::wall_ms();
             standing.ready = ready;
             standing.pid = pid;
         });
-        // Whoever listened may have gone.
-        let _ = self.events.send(Event::State { instance: self.instance.clone(), state }).await;
+        self.changed.notify_one();
     }
 }
 
@@ -227,17 +245,14 @@ struct Restarts {
 }
 
 impl Restarts {
-    /// The wait before the next one; `None`: not again.
-    fn next(&mut self, steady: bool) -> Option<Duration> {
+    /// The wait before the next one.
+    fn next(&mut self, steady: bool) -> Duration {
         if steady {
             self.in_a_row = 0;
         }
-        if self.in_a_row >= RESTARTS_MAX {
-            return None;
-        }
-        let after = RESTART_AFTER.saturating_mul(1 << self.in_a_row).min(RESTART_AFTER_MAX);
-        self.in_a_row += 1;
-        Some(after)
+        let doubled = 1_u32.checked_shl(self.in_a_row).unwrap_or(u32::MAX);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        RESTART_AFTER.saturating_mul(doubled).min(RESTART_AFTER_MAX)
     }
 }
 
@@ -246,12 +261,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn restarts_come_less_and_less_and_end() {
+    fn restarts_come_less_and_less_and_never_end() {
         let mut restarts = Restarts::default();
-        let waits: Vec<u128> = (0..8).filter_map(|_| restarts.next(false)).map(|wait| wait.as_millis()).collect();
-        assert_eq!(waits, [200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
-        assert_eq!(restarts.next(true), Some(RESTART_AFTER));
-        let given_up = (0..20).find(|_| restarts.next(false).is_none());
-        assert_eq!(given_up, Some(9));
+        let waits: Vec<u128> = (0..10).map(|_| restarts.next(false).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000]);
+        assert!((0..1_000).all(|_| restarts.next(false) == RESTART_AFTER_MAX));
+        assert_eq!(restarts.next(true), RESTART_AFTER);
+        assert_eq!(restarts.next(false), RESTART_AFTER * 2);
     }
 }

@@ -24,7 +24,7 @@ pub async fn start_with(
     drain: &Drain,
 ) -> ControlPlane {
     let options = control::Options {
-        config: model::config::check("mesh.yaml", text).unwrap().config,
+        file: Some(model::config::check("mesh.yaml", text).unwrap().config),
         disk,
         dir: PathBuf::from("/control"),
         place: Place::Thread,

@@ -6,6 +6,7 @@
 )]
 
 mod application;
+mod change;
 mod command_line;
 mod control_plane;
 mod demo;
@@ -13,6 +14,8 @@ mod docs;
 mod member;
 mod outside;
 mod process;
+mod refused;
 mod restart;
 mod sidecar;
 mod up;
+mod up_life;

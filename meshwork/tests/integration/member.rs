@@ -52,6 +52,11 @@ impl Machine {
         local.keep_snapshot(&snapshot).unwrap();
     }
 
+    /// Another mesh's control plane, under other roots.
+    async fn stranger(&self) -> ControlPlane {
+        control_plane::start(MESH, Arc::default(), &token::Secret::generate().unwrap(), &self.drain).await
+    }
+
     /// A token of the gateway that holds for so long.
     fn token(&self, life_s: u64) -> TokenSource {
         let (subject, instance) = gateway();
@@ -88,6 +93,14 @@ impl Machine {
     }
 }
 
+/// Who answers at the control plane's address when the gateway starts again.
+#[derive(Clone, Copy)]
+enum There {
+    ControlPlane,
+    Nobody,
+    Stranger,
+}
+use There::{ControlPlane as Itself, Nobody, Stranger};
 fn gateway() -> (Subject, Name) {
     ("gateway/g".parse().unwrap(), Name::new("g-0").unwrap())
 }
@@ -112,13 +125,19 @@ fn options(plane: &ControlPlane, control: String, token: TokenSource) -> member:
 }
 
 /// The first `count` revisions that a gateway which kept one takes up or rejects.
-async fn revisions(away: bool, takes: fn(u64) -> Result<(), String>, count: usize) -> Vec<u64> {
+async fn revisions(there: There, takes: fn(u64) -> Result<(), String>, count: usize) -> Vec<u64> {
     let (ending, drain) = drain::channel();
     let machine = Machine { disk: Arc::default(), secret: token::Secret::generate().unwrap(), drain };
     machine.keep_a_snapshot();
     let plane = machine.control_plane().await;
-    // Port 1 of loopback: nobody listens there.
-    let mut revisions = machine.gateway(&plane, away.then(|| "127.0.0.1:1".to_owned()), takes).await;
+    let stranger = machine.stranger().await;
+    let control = match there {
+        Itself => None,
+        // Port 1 of loopback: nobody listens there.
+        Nobody => Some("127.0.0.1:1".to_owned()),
+        Stranger => Some(stranger.address().to_string()),
+    };
+    let mut revisions = machine.gateway(&plane, control, takes).await;
     let mut seen = Vec::new();
     while seen.len() < count {
         seen.push(tokio::time::timeout(BOUND, revisions.recv()).await.expect("a snapshot").unwrap());
@@ -130,18 +149,23 @@ async fn revisions(away: bool, takes: fn(u64) -> Result<(), String>, count: usiz
 
 #[tokio::test]
 async fn what_was_kept_is_not_used_where_the_control_plane_is_there() {
-    assert_eq!(revisions(false, |_| Ok(()), 1).await, [1]);
+    assert_eq!(revisions(Itself, |_| Ok(()), 1).await, [1]);
 }
 
 #[tokio::test]
 async fn what_was_kept_is_used_at_once_where_it_is_not() {
-    assert_eq!(revisions(true, |_| Ok(()), 1).await, [KEPT]);
+    assert_eq!(revisions(Nobody, |_| Ok(()), 1).await, [KEPT]);
 }
 
 #[tokio::test]
 async fn what_was_kept_is_used_where_the_live_one_is_no_good() {
     let takes = |revision| if revision == KEPT { Ok(()) } else { Err("no room for it".to_owned()) };
-    assert_eq!(revisions(false, takes, 2).await, [1, KEPT]);
+    assert_eq!(revisions(Itself, takes, 2).await, [1, KEPT]);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_used_where_a_stranger_has_the_control_planes_address() {
+    assert_eq!(revisions(Stranger, |_| Ok(()), 1).await, [KEPT]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -55,6 +55,7 @@ pub fn command(arguments: &[&str]) -> Command {
 
 /// A `meshwork up` that tells its events; it is killed with the test.
 pub struct Up {
+    file: PathBuf,
     child: Child,
     events: mpsc::Receiver<Value>,
     stderr: Option<std::thread::JoinHandle<String>>,
@@ -103,7 +104,7 @@ impl Up {
             stderr.read_to_string(&mut text).unwrap();
             text
         });
-        Self { child, events, stderr: Some(stderr) }
+        Self { file, child, events, stderr: Some(stderr) }
     }
 
     pub fn pid(&self) -> u32 {
@@ -120,6 +121,25 @@ impl Up {
                 return;
             }
         }
+    }
+
+    /// Waits until something about the mesh as a whole is said that holds `part`, and gives all of it.
+    pub fn wait_for_text(&self, part: &str) -> String {
+        let end = Instant::now() + BOUND;
+        let mut said = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).unwrap_or_else(|_| panic!("{part:?} never was said: {said:?}"));
+            match event["text"].as_str().filter(|_| event["event"] == "mesh") {
+                Some(text) if text.contains(part) => return text.to_owned(),
+                other => said.extend(other.map(str::to_owned)),
+            }
+        }
+    }
+
+    /// Writes another text into the mesh file.
+    pub fn edit(&self, text: &str) {
+        std::fs::write(&self.file, text).unwrap();
     }
 
     /// Sends a signal by name, such as `INT`.
@@ -153,23 +173,28 @@ pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
-/// What `meshwork status` says of what runs in `folder`.
+/// What `meshwork status` says of what runs in `folder`; null where nothing does.
 pub fn status(folder: &Path) -> Value {
     let output = meshwork(&["status", "--format", "json", "--data", folder.to_str().unwrap()]);
-    serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].take()
+    serde_json::from_slice::<Value>(&output.stdout).unwrap().get_mut(0).map(Value::take).unwrap_or_default()
 }
 
 /// One instance of it.
 pub fn instance(folder: &Path, name: &str) -> Value {
     let status = status(folder);
-    let found = status["instances"].as_array().unwrap().iter().find(|instance| instance["instance"] == name);
-    found.unwrap_or_else(|| panic!("no {name} in {status}")).clone()
+    found(&status, name).unwrap_or_else(|| panic!("no {name} in {status}"))
+}
+
+fn found(status: &Value, name: &str) -> Option<Value> {
+    status["instances"].as_array()?.iter().find(|instance| instance["instance"] == name).cloned()
 }
 
 /// Where the gateway listens.
 pub fn gateway(folder: &Path) -> SocketAddr {
     eventually("the gateway tells where it listens", || {
-        instance(folder, "gateway-public")["addresses"]["gateway"].as_str().map(|address| address.parse().unwrap())
+        found(&status(folder), "gateway-public")?["addresses"]["gateway"]
+            .as_str()
+            .map(|address| address.parse().unwrap())
     })
 }
 

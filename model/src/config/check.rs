@@ -77,6 +77,14 @@ pub fn check_enclosed(sources: &[Source<'_>], enclosures: &Enclosures) -> Result
     }
 }
 
+/// The name of a mesh whose files may have mistakes; `None` when it stands in none of them that can be read.
+#[must_use]
+pub fn mesh_name(sources: &[Source<'_>]) -> Option<Name> {
+    let mut ignored = Findings::new(sources);
+    let mut documents = (0..).zip(sources).filter_map(|(file, source)| document::parse(*source, file, &mut ignored));
+    documents.find_map(|document| document.value?.mesh?.read()?.ok())
+}
+
 /// The mesh, with defaults in the place of what is wrong; `None` when it does not even have a name.
 fn prove(desk: &mut Desk<'_, '_>) -> Option<Config> {
     let mesh = desk.mesh_name();

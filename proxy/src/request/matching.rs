@@ -36,10 +36,11 @@ pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<M
         }
         Direction::Outbound => {
             let authority = authority(arrival, head)?;
-            if authority.host == SIDECAR {
-                return Ok(Matched::Sidecar);
+            match table.services.get(&*authority.host) {
+                Some(service) => service.clone(),
+                None if authority.host == SIDECAR || arrival.plane.is_own(&authority) => return Ok(Matched::Sidecar),
+                None => return Err(may_not_call(table, &authority.host)),
             }
-            service(table, &authority.host)?
         }
     };
     let index = match &service.rules[..] {

@@ -296,6 +296,27 @@ async fn the_sidecar_tells_how_it_stands() {
 }
 
 #[tokio::test]
+async fn the_sidecar_tells_how_it_stands_at_its_own_address_without_a_proxy_setting() {
+    let app = App::saying("x").await;
+    let (orders, _catalog) = two(&app).await;
+    let address = orders.outbound();
+    let port = address.port();
+    for host in [address.to_string(), format!("localhost:{port}"), format!("[::1]:{port}")] {
+        for (path, part) in [("/healthz", "ok"), ("/v1/status", "\"revision\""), ("/metrics", "meshwork_")] {
+            let answer = get(address, &host, path).await;
+            assert_eq!(answer.status(), StatusCode::OK, "{host}{path}");
+            assert!(String::from_utf8_lossy(answer.body()).contains(part), "{host}{path}");
+        }
+        assert_eq!(get(address, &host, "/").await.status(), StatusCode::NOT_FOUND);
+    }
+    // Another port of this machine is the application's own matter, and no address of the mesh.
+    for host in ["localhost", "127.0.0.1:1", "192.0.2.1"] {
+        let answer = get(address, host, "/healthz").await;
+        assert!(String::from_utf8_lossy(answer.body()).contains("no service is named"), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_waits_to_be_told_is_told_to_go_on() {
     let app = App::start(|seen| Response::new(full(seen.body.clone()))).await;
     let (orders, _catalog) = two(&app).await;

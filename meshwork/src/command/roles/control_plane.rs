@@ -1,10 +1,11 @@
 //! `meshwork control-plane`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use model::config::Config;
 use model::name::Name;
 
 use crate::command::mesh_file::MeshFile;
@@ -17,9 +18,9 @@ use crate::terminal;
 /// It carries no request and no message: with it gone, the mesh works on with what it has.
 #[derive(Debug, clap::Args)]
 pub(in crate::command) struct Arguments {
-    /// The mesh file, or a folder of them
+    /// The mesh file, or a folder of them, that an empty folder begins with; where revisions are kept, they win
     #[arg(long, env = "MESHWORK_FILE", value_name = "MESHFILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
     /// Where roles reach it
     #[arg(long, env = "MESHWORK_LISTEN", default_value = "127.0.0.1:15010", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -47,16 +48,8 @@ pub(in crate::command) struct Arguments {
 
 pub(in crate::command) fn run(arguments: Arguments) -> Outcome {
     arguments.logging.start()?;
-    let file = MeshFile::read(&arguments.file)?;
-    let checked = match file.check() {
-        Ok(checked) => checked,
-        Err(findings) => {
-            anstream::eprint!("{}", file.render(&findings, terminal::colours_err()));
-            return Ok(ExitCode::FAILURE);
-        }
-    };
     let options = control_plane::Options {
-        config: checked.config,
+        file: arguments.file.as_deref().and_then(good),
         instance: arguments.instance,
         listen: arguments.listen,
         admin: arguments.admin,
@@ -69,4 +62,25 @@ pub(in crate::command) fn run(arguments: Arguments) -> Outcome {
     let ground = Ground::machine(1);
     process::block_on(|stop| control_plane::run(options, ground, stop))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The mesh file, where it is good. A bad one is no reason to end: what is kept does not need it.
+fn good(path: &Path) -> Option<Config> {
+    let file = match MeshFile::read(path) {
+        Ok(file) => file,
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the mesh file cannot be read; a kept revision is used in its place");
+            return None;
+        }
+    };
+    match file.check() {
+        Ok(checked) => Some(checked.config),
+        Err(findings) => {
+            anstream::eprint!("{}", file.render(&findings, terminal::colours_err()));
+            let file = path.display().to_string();
+            tracing::warn!(file, "the mesh file has mistakes; a kept revision is used in its place");
+            None
+        }
+    }
 }

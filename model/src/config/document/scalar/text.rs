@@ -216,6 +216,11 @@ impl Kind for HeaderValue {
 #[derive(Debug)]
 pub struct EnvName;
 
+/// What each application is told, and no mesh file may tell it: its port, and where its sidecar is.
+const OWN_VARIABLES: [&str; 3] = ["PORT", "HTTP_PROXY", "http_proxy"];
+/// How the variables begin that Meshwork's own roles read.
+const OWN_PREFIX: &str = "MESHWORK_";
+
 impl Kind for EnvName {
     type Value = String;
 
@@ -232,6 +237,11 @@ impl Kind for EnvName {
         let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !first || text.contains(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
             return Err(Mistake::new(code::MALFORMED, format!("{text:?} cannot name a variable")));
+        }
+        if OWN_VARIABLES.contains(&text) || text.starts_with(OWN_PREFIX) {
+            let message =
+                format!("`{text}` is set for each application by Meshwork itself; what stands here would be lost");
+            return Err(Mistake::new(code::RESERVED_NAME, message).expected("another name"));
         }
         Ok(text.to_owned())
     }

@@ -23,7 +23,7 @@ const IDLE_MAX: usize = 64;
 
 /// A client of one address.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     address: SocketAddr,
     host: String,
     // A lock for a push or a pop.
@@ -32,16 +32,16 @@ pub(super) struct Client {
 
 /// An answer, whole.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     /// It is Meshwork's own, in an application's stead (RFC 9209).
-    pub(super) by_mesh: bool,
-    pub(super) body: Bytes,
+    pub(crate) by_mesh: bool,
+    pub(crate) body: Bytes,
 }
 
 /// There was no whole answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     /// No connection.
     #[error("no connection")]
     Connect(#[source] std::io::Error),
@@ -55,19 +55,19 @@ pub(super) enum Error {
 
 impl Client {
     /// A client of whatever stands behind `address` under the name `host`.
-    pub(super) fn new(address: SocketAddr, host: &str) -> Self {
+    pub(crate) fn new(address: SocketAddr, host: &str) -> Self {
         Self { address, host: host.to_owned(), idle: Mutex::default() }
     }
 
     /// Asks for what stands at `path`.
-    pub(super) async fn get(&self, path: &str) -> Result<Answer, Error> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, Error> {
         let mut request = Request::new(Full::default());
         *request.uri_mut() = path.parse().map_err(|error| Error::Broken(Box::new(error)))?;
         self.send(request).await
     }
 
     /// Sends one request.
-    pub(super) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+    pub(crate) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, Error> {
         let host = HeaderValue::from_str(&self.host).map_err(|error| Error::Broken(Box::new(error)))?;
         request.headers_mut().insert(header::HOST, host);
         match tokio::time::timeout(REQUEST_BOUND, self.exchange(request)).await {
@@ -119,12 +119,12 @@ impl Answer {
     ///
     /// # Errors
     /// When it is not that.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.body)
     }
 
     /// The title of a problem document (RFC 9457), or the status in words.
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let document: Option<serde_json::Value> = self.json().ok();
         let title = document.as_ref().and_then(|document| document.get("title")).and_then(serde_json::Value::as_str);
         title.map_or_else(|| self.status.canonical_reason().unwrap_or("no reason").to_owned(), str::to_owned)
