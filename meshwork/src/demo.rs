@@ -48,6 +48,8 @@ const MESH_FILE: &str = include_str!("../../examples/shop/mesh.yaml");
 const ORDERS_MAX: u64 = 1_000_000;
 /// How long a process may take to carry traffic.
 const COME_UP: Duration = Duration::from_secs(60);
+/// How long certificates hold; a demo ends long before.
+const CERTIFICATE_LIFE: Duration = Duration::from_hours(1);
 /// How long a process may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(20);
 /// From one look at what the mesh has counted to the next.
@@ -193,6 +195,7 @@ fn options(arguments: &Arguments, config: &Config, place: &Place, program: PathB
         access_log: false,
         lanes: 1,
         come_up: COME_UP,
+        certificate_life: CERTIFICATE_LIFE,
         stop: STOP,
     })
 }

@@ -4,9 +4,11 @@
 //! judged: what a body that broke its bound is answered with, is `refusal`'s.
 
 mod answered;
+mod held;
 mod replay;
 mod sent;
 
 pub(crate) use answered::Answered;
+pub(crate) use held::{Expectation, Held, hold};
 pub(crate) use replay::Replay;
-pub(crate) use sent::{Broken, Sent, Source};
+pub(crate) use sent::{Progress, Sent, Source};

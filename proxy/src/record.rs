@@ -37,6 +37,8 @@ pub(crate) struct Record {
     pub(crate) arrival: Arc<Arrival>,
     pub(crate) started: Tick,
     pub(crate) is_grpc: bool,
+    /// The client speaks HTTP/2.
+    pub(crate) is_http2: bool,
     /// An extended CONNECT (RFC 8441): inside, it is a WebSocket of HTTP/1.1.
     pub(crate) extended: bool,
     /// `None` until there is an answer.
@@ -55,7 +57,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn open(arrival: Arc<Arrival>, is_grpc: bool) -> Self {
+    pub(crate) fn open(arrival: Arc<Arrival>, is_grpc: bool, is_http2: bool) -> Self {
         let started = arrival.plane.now();
         arrival.plane.meters.in_flight(arrival.direction).inc();
         let in_flight = arrival.control.as_ref().map(|control| control.begin());
@@ -63,6 +65,7 @@ impl Record {
             arrival,
             started,
             is_grpc,
+            is_http2,
             extended: false,
             status: None,
             grpc_status: None,

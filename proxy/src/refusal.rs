@@ -59,6 +59,14 @@ pub(crate) enum Reason {
     Framing(&'static str),
     #[error("the client broke its request off")]
     ClientGone,
+    #[error("a TRACE ends here, and no part of the mesh answers one")]
+    Trace,
+    #[error("{0} speaks gRPC, and the request's content type is not application/grpc")]
+    NotGrpc(Name),
+    #[error("the mesh encrypts by itself: call http://{0} without TLS, through this proxy")]
+    TlsInside(String),
+    #[error("TLS is not spoken here: call by http://, and the mesh encrypts by itself")]
+    Tls,
     /// By the caller's own sidecar or gateway.
     #[error(transparent)]
     MayNotCall(authorize::Refusal),
@@ -144,6 +152,9 @@ impl Reason {
             Self::Underscore(_) => wire(S::BAD_REQUEST, REQUEST, 3, "underscore", "Ambiguous field name"),
             Self::Coding(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-coding", "Unknown transfer coding"),
             Self::Connect => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "no-connect", "No CONNECT here"),
+            Self::Trace => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "no-trace", "No TRACE here"),
+            Self::TlsInside(_) | Self::Tls => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "no-tls", "No TLS here"),
+            Self::NotGrpc(_) => wire(S::UNSUPPORTED_MEDIA_TYPE, REQUEST, 12, "not-grpc", "Not gRPC"),
             Self::Protocol(_) => wire(S::NOT_IMPLEMENTED, REQUEST, 12, "unknown-protocol", "Unknown protocol"),
             Self::NoHost | Self::TwoHosts | Self::Host(_) => wire(S::BAD_REQUEST, REQUEST, 3, "bad-host", "Bad host"),
             Self::OwnMethod => wire(S::METHOD_NOT_ALLOWED, REQUEST, 12, "own-method", "Only GET here"),
@@ -198,15 +209,27 @@ impl Reason {
     }
 }
 
-/// The trailers that end a gRPC stream whose client's deadline has passed.
-pub(crate) fn deadline_trailers() -> HeaderMap {
-    let reason = Reason::Deadline;
+/// The trailers that end a gRPC stream in an endpoint's stead.
+pub(crate) fn grpc_trailers(status: u8, why: &dyn std::fmt::Display) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
-    trailers.insert("grpc-status", HeaderValue::from(u16::from(reason.grpc_status())));
-    if let Ok(message) = HeaderValue::from_str(&reason.to_string()) {
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(status)));
+    if let Ok(message) = HeaderValue::from_str(&runtime::refusal::percent_encode(&why.to_string())) {
         trailers.insert("grpc-message", message);
     }
     trailers
+}
+
+/// What a stream that an endpoint broke off means to a gRPC client (gRPC over HTTP2, "Errors"). A connection that ended, with a
+/// GOAWAY or without a word, is UNAVAILABLE.
+pub(crate) fn grpc_status_of(error: &(dyn std::error::Error + 'static)) -> u8 {
+    let error = error.downcast_ref::<h2::Error>().filter(|error| error.is_reset());
+    match error.and_then(h2::Error::reason) {
+        None | Some(h2::Reason::REFUSED_STREAM) => 14,
+        Some(h2::Reason::CANCEL) => 1,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => 8,
+        Some(h2::Reason::INADEQUATE_SECURITY) => 7,
+        Some(_) => 13,
+    }
 }
 
 /// Who refuses, and which request.
@@ -232,6 +255,9 @@ impl Refusal {
         self.describe(&mut head.headers);
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if let Ok(date) = HeaderValue::from_str(&runtime::clock::http_date(runtime::clock::wall_s())) {
+            head.headers.insert(header::DATE, date);
+        }
         let mut words = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
         for (name, value) in &head.headers {
             words.extend_from_slice(name.as_str().as_bytes());
@@ -261,6 +287,12 @@ impl Refusal {
         match self.reason {
             Reason::Busy(_) | Reason::Full { .. } | Reason::NotReady | Reason::BreakersOpen(_) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Reason::OwnMethod => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            Reason::NotGrpc(_) => {
+                headers.insert(header::ACCEPT, HeaderValue::from_static("application/grpc"));
             }
             // Where a request ends in the middle of its body, nothing after it on the connection can be told apart.
             Reason::Framing(_) | Reason::Coding(_) | Reason::BodyTooLong(_) | Reason::ClientGone => {

@@ -7,13 +7,14 @@ mod attempt;
 mod headers;
 mod matching;
 mod outgoing;
+mod persistence;
 mod tunnel;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version};
 use model::config::Protocol;
 
 use crate::access_log::Line;
@@ -24,24 +25,30 @@ use crate::refusal::{Context, Reason, Refusal};
 use crate::table::Table;
 pub(crate) use headers::clean_trailers;
 use matching::Matched;
+use persistence::Persistence;
 
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Longest head of a request, and the read buffer of an HTTP/1.1 connection; a longer one: 431. (Envoy: 60 KiB.)
 pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Fields of a request's head; more: 431. hyper has the same bound for HTTP/1.1, and none for HTTP/2.
 pub(crate) const HEADERS_MAX: usize = 100;
+/// What the mesh's own fields may come to on top of that, between its sidecars: a client may use its bounds up. A request gets up to 14:
+/// its id, trace, deadline and number of attempts, `Host`, `TE`, the framing, three of an upgrade, three of a gateway.
+pub(crate) const OWN_BYTES_MAX: usize = 4 << 10;
+pub(crate) const OWN_FIELDS_MAX: usize = 16;
 /// Longest target of a request; a longer one: 414. RFC 9110 §4.1 asks for 8,000 at the least.
 pub(crate) const TARGET_BYTES_MAX: usize = 16 << 10;
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
 pub(crate) async fn handle<B>(arrival: Arc<Arrival>, request: Request<B>) -> Result<Response<Answered>, Infallible>
 where
-    Source: From<B>,
+    Source: From<(B, Version)>,
 {
     let (mut head, body) = request.into_parts();
     // Lent from here on: a future that is handed something large by value holds it twice.
-    let mut body = Some(Source::from(body));
-    let mut record = Record::open(arrival, headers::is_grpc(&head.headers));
+    let mut body = Source::from((body, head.version));
+    let persistence = Persistence::of(&head, &mut body, arrival.direction);
+    let mut body = Some(body);
+    let mut record = Record::open(arrival, headers::is_grpc(&head.headers), head.version == Version::HTTP_2);
     let request_id = headers::request_id(&mut head.headers, || record.random());
     if record.arrival.plane.access_log.is_on() {
         record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
@@ -52,15 +59,9 @@ where
     }
     let mut response = match answer {
         Ok(response) => response,
-        Err(refusal) => {
-            let mut refused = refuse(&mut record, &refusal, &request_id);
-            // A client that waits to be told to go on sends its body or not: what follows could not be told apart from it.
-            if body.is_some() && head.version != Version::HTTP_2 && head.headers.contains_key(header::EXPECT) {
-                refused.headers_mut().insert(header::CONNECTION, CLOSE);
-            }
-            refused
-        }
+        Err(refusal) => refuse(&mut record, &refusal, &request_id),
     };
+    persistence.say(response.status(), response.headers_mut());
     response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
     record.status = Some(response.status());
     // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
@@ -76,17 +77,22 @@ async fn pass(
 ) -> Result<Response<Answered>, Box<Refusal>> {
     let arrival = record.arrival.clone();
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
-    headers::check(head, arrival.direction)?;
+    headers::check(head, &arrival)?;
     if head.method == Method::CONNECT {
         record.extended = tunnel::from_http2(head, || arrival.plane.random(arrival.lane))?;
         if !record.extended {
             return tunnel::connect(&arrival, &table, head);
         }
     }
+    headers::join_cookies(head);
     // Match: whatever is in a normal form from here on goes upstream in it.
     let matched = matching::of(&arrival, &table, head)?;
     // Authorize: deny by default; an edge of the declared graph is the permission.
     authorize(&arrival, &table, &matched)?;
+    speaks(record.is_grpc, &arrival, &matched, head)?;
+    if headers::ends_here(head)? {
+        return Ok(Response::new(Answered::empty()));
+    }
     // Admit.
     if arrival.direction == Direction::Inbound
         && let Some(bulkhead) = &table.bulkhead
@@ -127,6 +133,22 @@ fn authorize(arrival: &Arrival, table: &Table, matched: &Matched) -> Result<(), 
         }
         (Direction::Outbound | Direction::Gateway, Matched::Service(..)) => Ok(()),
         (Direction::Status, Matched::Service(..)) => Err(Reason::OwnHost.into()),
+    }
+}
+
+/// Refuses what the service could only misunderstand: a request without gRPC where gRPC is spoken (gRPC over HTTP2, "Requests":
+/// 415), and at a gateway a field name that its application may read as another.
+fn speaks(is_grpc: bool, arrival: &Arrival, matched: &Matched, head: &Parts) -> Result<(), Box<Refusal>> {
+    let takes_grpc = match matched {
+        Matched::Service(service, _) if service.protocol == Protocol::Grpc => Some(&service.name),
+        Matched::Service(..) | Matched::Sidecar => None,
+    };
+    match takes_grpc {
+        Some(name) if !is_grpc => Err(Reason::NotGrpc(name.clone()).into()),
+        // Names of gRPC's metadata may have underscores, and no CGI is behind them.
+        Some(_) => Ok(()),
+        None if arrival.direction == Direction::Gateway => headers::check_names(&head.headers),
+        None => Ok(()),
     }
 }
 

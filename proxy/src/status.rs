@@ -17,6 +17,11 @@ use crate::plane::Plane;
 use crate::refusal::{Reason, Refusal};
 use crate::table::{Endpoint, Service};
 
+/// Whether something is answered at this path.
+pub(crate) fn has(path: &str) -> bool {
+    matches!(path, "/healthz" | "/metrics" | "/v1/status")
+}
+
 /// Answers a request to the sidecar itself.
 pub(crate) fn answer(plane: &Plane, head: &Parts) -> Result<Response<Answered>, Box<Refusal>> {
     if !matches!(head.method, Method::GET | Method::HEAD) {

@@ -7,7 +7,6 @@ mod endpoint;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::HeaderValue;
 use model::config::Protocol;
 use model::name::Name;
 use model::snapshot::Snapshot;
@@ -68,15 +67,12 @@ pub(crate) struct Backend {
     /// Whether its endpoints can prove that they did not process a request, so that any method may be sent again: HTTP/2 can,
     /// and so can the sidecars of the mesh.
     pub(crate) proves_unprocessed: bool,
-    /// What `Host` becomes; `None`: it stays.
-    pub(crate) host: Option<HeaderValue>,
 }
 
 impl Backend {
-    /// What is spoken to its endpoints for one request. Sidecars take both, and only HTTP/2 carries a gRPC call's trailers
-    /// whole: in HTTP/1.1 they get through where a `Trailer` header has announced them (RFC 9110 §6.6.2), which gRPC servers
-    /// do not send.
-    pub(crate) fn protocol_for(&self, is_grpc: bool) -> Protocol {
-        if is_grpc && self.in_mesh { Protocol::Grpc } else { self.protocol }
+    /// What is spoken to its endpoints for one request. Sidecars take both, and only HTTP/2 carries trailers whole: in HTTP/1.1 they
+    /// get through where a `Trailer` header has announced them (RFC 9110 §6.6.2), which gRPC servers do not send.
+    pub(crate) fn protocol_for(&self, by_http2: bool) -> Protocol {
+        if by_http2 && self.in_mesh { Protocol::Grpc } else { self.protocol }
     }
 }

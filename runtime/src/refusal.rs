@@ -153,7 +153,8 @@ pub fn proxy_status(by: &str, error: &str, status: StatusCode, details: &str) ->
 }
 
 /// gRPC over HTTP2, "Percent-Byte-Encoded": everything but printable ASCII, and `%`.
-fn percent_encode(text: &str) -> String {
+#[must_use]
+pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if matches!(byte, b' '..=b'~') && byte != b'%' {

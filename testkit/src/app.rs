@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::HOST;
+use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -53,7 +54,12 @@ where
 ///
 /// # Errors
 /// When there is no connection or no whole answer.
-pub async fn call(address: SocketAddr, request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+pub async fn call(address: SocketAddr, mut request: Request<Bytes>) -> anyhow::Result<Response<Bytes>> {
+    // RFC 9112 §3.2: also beside a target in absolute form.
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str())?;
+        request.headers_mut().entry(HOST).or_insert(host);
+    }
     let stream = net::connect(address).await.context("no connection")?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);

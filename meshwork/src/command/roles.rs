@@ -4,3 +4,6 @@ pub(super) mod broker;
 pub(super) mod control_plane;
 pub(super) mod gateway;
 pub(super) mod sidecar;
+
+/// How long certificates hold where nothing else is said.
+pub(super) const CERTIFICATE_LIFE: &str = "1h";

@@ -15,7 +15,7 @@ use storage::disk::real::RealDisk;
 
 use super::mesh_file::MeshFile;
 use super::process::{self, HangUps};
-use super::{Format, Outcome, data};
+use super::{Format, Outcome, data, roles};
 use crate::role::deadline;
 use crate::terminal::{self, PENDING, STRONG};
 use crate::up::event::Listener;
@@ -66,6 +66,9 @@ pub(super) struct Arguments {
     /// How long a process may take to end before it is killed
     #[arg(long, default_value = deadline::TIMEOUT, value_name = "TIME", value_parser = model::unit::duration)]
     stop_timeout: Duration,
+    /// How long certificates hold; each is renewed at half of that
+    #[arg(long, env = "MESHWORK_CERTIFICATE_LIFE", default_value = roles::CERTIFICATE_LIFE, value_name = "TIME", value_parser = model::unit::duration)]
+    certificate_life: Duration,
     /// Threads that carry traffic, of each role
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     lanes: u16,
@@ -156,6 +159,7 @@ fn options(arguments: Arguments, file: PathBuf, data: PathBuf, config: Config) -
         access_log: arguments.access_log,
         lanes: arguments.lanes,
         come_up: arguments.start_timeout,
+        certificate_life: arguments.certificate_life,
         stop: arguments.stop_timeout,
     })
 }

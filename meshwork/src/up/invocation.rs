@@ -29,6 +29,8 @@ pub(crate) struct Common {
     pub(crate) lanes: u16,
     /// From SIGTERM to SIGKILL.
     pub(crate) stop: Duration,
+    /// How long certificates hold.
+    pub(crate) certificate_life: Duration,
 }
 
 /// What is known of one process only when it is started.
@@ -68,7 +70,8 @@ pub(crate) fn invocation(common: &Common, folder: &Folder, planned: &Planned, pa
     line.pair("--ready-file", folder.ready_file(&planned.instance));
     line.pair("--log-level", &common.log_level);
     if planned.part != Part::ControlPlane {
-        line.maybe("--outbound", particular.outbound);
+        let own = if matches!(planned.part, Part::Service(_)) { "--outbound" } else { "--status" };
+        line.maybe(own, particular.outbound);
         line.maybe("--inbound", particular.inbound);
         member(&mut line, common, folder, planned, particular);
     }
@@ -89,6 +92,7 @@ fn control_plane(line: &mut Line, common: &Common, folder: &Folder, particular: 
     line.pair("--listen", particular.control.unwrap_or(free).to_string());
     line.pair("--admin", particular.admin.unwrap_or(free).to_string());
     line.pair("--token-secret", folder.secret_file());
+    line.pair("--certificate-life", unit::write_duration(common.certificate_life));
 }
 
 fn sidecar(line: &mut Line, service: &Service, particular: &Particular) {
@@ -166,6 +170,7 @@ gateways: {public: {listen: 127.0.0.1:8080, backends: [{service: payments}]}}
             access_log: false,
             lanes: 1,
             stop: Duration::from_secs(30),
+            certificate_life: Duration::from_secs(3_600),
         };
         let particular = Particular {
             control: Some(SocketAddr::from(([127, 0, 0, 1], 15_010))),

@@ -52,6 +52,8 @@ pub struct Options {
     pub come_up: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop: Duration,
+    /// How long certificates hold.
+    pub certificate_life: Duration,
 }
 
 /// A mesh of processes on this machine.
@@ -300,6 +302,7 @@ fn common(options: &Options, folder: &Folder) -> Common {
         access_log: options.access_log,
         lanes: options.lanes,
         stop: options.stop,
+        certificate_life: options.certificate_life,
     }
 }
 

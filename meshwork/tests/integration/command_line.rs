@@ -73,7 +73,7 @@ fn a_token_is_for_one_instance() {
         ["token", "--secret", secret.to_str().unwrap(), "--subject", "service/orders", "--instance", "orders-0"];
     let first = meshwork(&arguments);
     assert!(first.status.success());
-    let secret = kept_secret(&secret);
+    let secret = process::secret(&secret);
     let claims = control::token::verify(&secret, text(&first.stdout).trim(), 0).unwrap();
     assert_eq!((claims.subject.to_string().as_str(), claims.instance.as_str()), ("service/orders", "orders-0"));
 }
@@ -132,15 +132,10 @@ fn a_token_in_a_file_is_its_owners_alone_and_replaced_whole() {
     let tell = meshwork(&[&arguments[..], &[secret.to_str().unwrap()]].concat());
     let write = meshwork(&[&arguments[..], &[secret.to_str().unwrap(), "--out", out.to_str().unwrap()]].concat());
     assert!(tell.status.success() && write.status.success() && write.stdout.is_empty());
-    let secret = kept_secret(&secret);
+    let secret = process::secret(&secret);
     for token in [text(&tell.stdout).trim(), &std::fs::read_to_string(&out).unwrap()] {
         let claims = control::token::verify(&secret, token, process::wall_s()).unwrap();
         assert_eq!(claims.instance.as_str(), "orders-0");
     }
     assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
-}
-
-fn kept_secret(path: &std::path::Path) -> control::token::Secret {
-    let kept = storage::kept::read(&storage::disk::real::RealDisk, path, 1_000).unwrap().unwrap();
-    control::token::Secret::from_text(text(&kept)).unwrap()
 }

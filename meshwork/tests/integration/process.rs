@@ -219,6 +219,12 @@ pub fn get_as(address: SocketAddr, host: &str, path: &str) -> Option<(String, St
     Some((head.lines().next()?.to_owned(), body.to_owned()))
 }
 
+/// The token secret in a file, as `meshwork` keeps it.
+pub fn secret(file: &std::path::Path) -> control::token::Secret {
+    let text = storage::kept::read(&storage::disk::real::RealDisk, file, 1_000).unwrap().unwrap();
+    control::token::Secret::from_text(std::str::from_utf8(&text).unwrap()).unwrap()
+}
+
 /// Asks again and again until there is something, at most [`BOUND`].
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + BOUND;

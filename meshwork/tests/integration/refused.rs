@@ -63,7 +63,7 @@ fn a_role_that_is_refused_ends_with_the_reason() {
     let up = Up::start(folder.path(), MESH);
     up.wait_for("gateway-public", "ready");
     let control = instance(folder.path(), "control-plane")["addresses"]["control"].as_str().unwrap().to_owned();
-    let secret = Secret::from_text(&read(folder.path(), "secret")).unwrap();
+    let secret = crate::process::secret(&folder.path().join("secret"));
     let roots = read(folder.path(), "control-plane/roots.pem");
     let strangers = rcgen::generate_simple_self_signed(vec!["t".to_owned()]).unwrap().cert.pem();
     let right = ByHand { mesh: "tests", roots: &roots, secret: &secret, service: "a", instance: "a-7" };

@@ -10,7 +10,8 @@ use runtime::http::BoxError;
 use tokio::time::Sleep;
 
 use crate::record::{End, Record};
-use crate::refusal;
+use crate::refusal::{self, Reason};
+use crate::request::clean_trailers;
 use crate::upstream::Received;
 
 /// A response's body.
@@ -69,15 +70,51 @@ impl Answered {
     }
 
     /// Ends the stream with its status; dropping the endpoint's body resets the stream behind it.
-    fn cut_off(&mut self) -> Frame<Bytes> {
-        self.kind = Kind::Empty;
-        self.deadline = None;
-        let frame = Frame::trailers(refusal::deadline_trailers());
+    fn cut_off(&mut self) -> Result<Frame<Bytes>, BoxError> {
         if let Some(record) = &mut self.record {
             record.cut_off();
         }
+        let reason = Reason::Deadline;
+        let end = self.end(reason.grpc_status(), &reason);
         self.close(End::Cut);
-        frame
+        end
+    }
+
+    /// The endpoint has broken its answer off. A gRPC client is told with which status (gRPC over HTTP2, "Errors"); for others the
+    /// stream, or the connection, ends in such a way that the answer is not taken for a whole one.
+    fn break_off(&mut self, error: BoxError) -> Result<Frame<Bytes>, BoxError> {
+        if let Some(record) = &mut self.record {
+            record.broke(&error);
+        }
+        let end = match refusal::grpc_status_of(&*error) {
+            status if self.takes_status() => self.end(status, &BrokenOff(&error)),
+            // Passed on, it would say that the answer is whole.
+            _ if is_without_fault(&*error) => Err(BrokenOff(&error).to_string().into()),
+            _ => Err(error),
+        };
+        self.close(End::Broken);
+        end
+    }
+
+    /// The last frame for a gRPC client. One that speaks HTTP/1.1 gets no trailers, and so no end either.
+    fn end(&mut self, status: u8, why: &dyn std::fmt::Display) -> Result<Frame<Bytes>, BoxError> {
+        let takes_status = self.takes_status();
+        self.kind = Kind::Empty;
+        self.deadline = None;
+        if let Some(record) = &mut self.record {
+            record.grpc_status = Some(status);
+        }
+        if takes_status {
+            Ok(Frame::trailers(refusal::grpc_trailers(status, why)))
+        } else {
+            Err(why.to_string().into())
+        }
+    }
+
+    /// An answer that says how long it is (none of gRPC does) must not end in trailers before it is as long.
+    fn takes_status(&self) -> bool {
+        let tells_no_length = self.kind.size_hint().exact().is_none();
+        tells_no_length && self.record.as_ref().is_some_and(|record| record.is_grpc && record.is_http2)
     }
 
     fn close(&mut self, end: End) {
@@ -85,6 +122,16 @@ impl Answered {
             record.close(end);
         }
     }
+}
+
+/// What is said of an answer that ends early.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was broken off: {0}")]
+struct BrokenOff<'a>(&'a BoxError);
+
+/// Whether the HTTP library would reset the client's stream with NO_ERROR, the code of the endpoint.
+fn is_without_fault(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<h2::Error>().is_some_and(|error| error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 impl Kind {
@@ -114,6 +161,17 @@ impl Kind {
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Received(body) => body.size_hint(),
+            // Bytes of the peeked frame are no longer in the rest's count.
+            Self::Peeked(..) => SizeHint::new(),
+            Self::Boxed(body) => body.size_hint(),
+        }
+    }
 }
 
 impl Body for Answered {
@@ -126,11 +184,14 @@ impl Body for Answered {
             && !this.kind.is_end_stream()
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Ok(this.cut_off())));
+            return Poll::Ready(Some(this.cut_off()));
         }
-        let polled = this.kind.poll_frame(cx);
-        match &polled {
+        let mut polled = this.kind.poll_frame(cx);
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
                 if let Some(record) = &mut this.record {
                     record.frame(frame);
                 }
@@ -138,11 +199,9 @@ impl Body for Answered {
                     this.close(End::Whole);
                 }
             }
-            Poll::Ready(Some(Err(error))) => {
-                if let Some(record) = &mut this.record {
-                    record.broke(error);
-                }
-                this.close(End::Broken);
+            Poll::Ready(Some(Err(_))) => {
+                let Poll::Ready(Some(Err(error))) = polled else { return polled };
+                return Poll::Ready(Some(this.break_off(error)));
             }
             Poll::Ready(None) => this.close(End::Whole),
             Poll::Pending => {}
@@ -155,14 +214,7 @@ impl Body for Answered {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Received(body) => body.size_hint(),
-            // Bytes of the peeked frame are no longer in the rest's count.
-            Kind::Peeked(..) => SizeHint::new(),
-            Kind::Boxed(body) => body.size_hint(),
-        }
+        self.kind.size_hint()
     }
 }
 

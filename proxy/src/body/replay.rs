@@ -165,7 +165,7 @@ mod tests {
 
     fn source(frames: Vec<Frame<Bytes>>) -> Source {
         let frames = futures_util::stream::iter(frames.into_iter().map(Ok::<_, std::io::Error>));
-        Source::from(runtime::http::boxed(StreamBody::new(frames)))
+        Source::from((runtime::http::boxed(StreamBody::new(frames)), http::Version::HTTP_11))
     }
 
     #[tokio::test]

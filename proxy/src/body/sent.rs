@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use runtime::http::BoxError;
 use tokio::time::Instant;
 
-use super::Replay;
+use super::{Held, Replay};
 use crate::request::clean_trailers;
 
 /// A request's body.
@@ -23,27 +24,33 @@ pub(crate) enum Sent {
     Stream(Source),
     /// As it comes in, remembered so that it can be sent again.
     Replay(Replay),
+    /// Not before the endpoint asks for it.
+    Held(Held),
 }
 
 /// Where a request's body comes from, and how much of it may come.
 pub(crate) struct Source {
     kind: Kind,
     left: u64,
-    broken: Option<Broken>,
+    has_trailers: bool,
+    progress: Option<Progress>,
 }
 
 enum Kind {
-    Incoming(Incoming),
+    Http1(Incoming),
+    Http2(Incoming),
     Boxed(runtime::http::Body),
 }
 
-/// Tells the one who waits for the answer why the body ended early (the HTTP library keeps such errors to itself on HTTP/2), and
-/// for how long the client was waited for.
+/// How far a body has come, for the one who waits for the answer (the HTTP library keeps that to itself), and for how long the client
+/// was waited for.
 #[derive(Debug, Clone)]
-pub(crate) struct Broken(Arc<BrokenFlags>);
+pub(crate) struct Progress(Arc<ProgressFlags>);
 
 #[derive(Debug)]
-struct BrokenFlags {
+struct ProgressFlags {
+    begun: AtomicBool,
+    whole: AtomicBool,
     long: AtomicBool,
     downstream: AtomicBool,
     /// The origin of the times below, in nanoseconds.
@@ -54,7 +61,7 @@ struct BrokenFlags {
     waited: AtomicU64,
 }
 
-impl BrokenFlags {
+impl ProgressFlags {
     fn now(&self) -> u64 {
         // Never zero, which means something else.
         u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
@@ -74,15 +81,27 @@ impl BrokenFlags {
     }
 }
 
-impl Broken {
+impl Progress {
     fn new() -> Self {
-        Self(Arc::new(BrokenFlags {
+        Self(Arc::new(ProgressFlags {
+            begun: AtomicBool::new(false),
+            whole: AtomicBool::new(false),
             long: AtomicBool::new(false),
             downstream: AtomicBool::new(false),
             since: Instant::now(),
             waits_since: AtomicU64::new(0),
             waited: AtomicU64::new(0),
         }))
+    }
+
+    /// Someone has asked for the body; only then is a client told to go on that waits for it.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// The body has come to its end, and there were no trailers.
+    pub(crate) fn is_whole_without_trailers(&self) -> bool {
+        self.0.whole.load(Ordering::Relaxed)
     }
 
     /// How long the client was waited for until now.
@@ -105,6 +124,9 @@ impl Broken {
     }
 }
 
+/// RFC 9113 §8.1 lets a server say NO_ERROR for the rest of a request that it does not need; a client that says it takes the request back.
+const TAKEN_BACK: &str = "the stream was reset without an error";
+
 /// Why a request's body cannot be read on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -114,23 +136,29 @@ pub(crate) enum Error {
     Downstream(BoxError),
     #[error("another attempt has taken the body over")]
     Superseded,
+    #[error("the endpoint has answered without the body")]
+    Unwanted,
 }
 
 /// A body from the network, without a bound yet.
-impl From<Incoming> for Source {
-    fn from(body: Incoming) -> Self {
-        Self { kind: Kind::Incoming(body), left: u64::MAX, broken: None }
+impl From<(Incoming, Version)> for Source {
+    fn from((body, version): (Incoming, Version)) -> Self {
+        Self::of(if version == Version::HTTP_2 { Kind::Http2(body) } else { Kind::Http1(body) })
     }
 }
 
 /// A body from inside of this process, without a bound yet.
-impl From<runtime::http::Body> for Source {
-    fn from(body: runtime::http::Body) -> Self {
-        Self { kind: Kind::Boxed(body), left: u64::MAX, broken: None }
+impl From<(runtime::http::Body, Version)> for Source {
+    fn from((body, _): (runtime::http::Body, Version)) -> Self {
+        Self::of(Kind::Boxed(body))
     }
 }
 
 impl Source {
+    fn of(kind: Kind) -> Self {
+        Self { kind, left: u64::MAX, has_trailers: false, progress: None }
+    }
+
     /// At most `bytes_max` may come.
     pub(crate) fn bound(&mut self, bytes_max: u64) {
         self.left = bytes_max;
@@ -140,15 +168,25 @@ impl Source {
         self.left
     }
 
-    /// Lets the caller know later whether and how the body broke.
-    pub(crate) fn watch(&mut self) -> Broken {
-        self.broken.get_or_insert_with(Broken::new).clone()
+    /// Lets the caller know later how far the body has come, and whether and how it broke.
+    pub(crate) fn watch(&mut self) -> Progress {
+        self.progress.get_or_insert_with(Progress::new).clone()
     }
 
-    fn tell(&self, which: impl Fn(&BrokenFlags) -> &AtomicBool) {
-        if let Some(broken) = &self.broken {
-            which(&broken.0).store(true, Ordering::Relaxed);
+    fn tell(&self, which: impl Fn(&ProgressFlags) -> &AtomicBool) {
+        if let Some(progress) = &self.progress {
+            which(&progress.0).store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The library takes a reset with NO_ERROR for the body's end.
+    fn is_taken_back(&self) -> bool {
+        matches!(&self.kind, Kind::Http2(body) if !body.is_end_stream())
+    }
+
+    fn broken_off(&self, error: BoxError) -> Error {
+        self.tell(|flags| &flags.downstream);
+        Error::Downstream(error)
     }
 }
 
@@ -158,16 +196,18 @@ impl Body for Source {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        this.tell(|flags| &flags.begun);
         let polled = match &mut this.kind {
-            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Kind::Http1(body) | Kind::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
-        if let Some(broken) = &this.broken {
-            broken.0.waits(polled.is_pending());
+        if let Some(progress) = &this.progress {
+            progress.0.waits(polled.is_pending());
         }
         match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
+                    this.has_trailers = true;
                     clean_trailers(trailers);
                 }
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -178,25 +218,28 @@ impl Body for Source {
                 this.left = left;
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                this.tell(|flags| &flags.downstream);
-                Poll::Ready(Some(Err(Error::Downstream(error))))
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.broken_off(error)))),
+            Poll::Ready(None) if this.is_taken_back() => Poll::Ready(Some(Err(this.broken_off(TAKEN_BACK.into())))),
+            Poll::Ready(None) => {
+                if !this.has_trailers {
+                    this.tell(|flags| &flags.whole);
+                }
+                Poll::Ready(None)
             }
-            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Http1(body) | Kind::Http2(body) => body.is_end_stream(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Incoming(body) => body.size_hint(),
+            Kind::Http1(body) | Kind::Http2(body) => body.size_hint(),
             Kind::Boxed(body) => body.size_hint(),
         }
     }
@@ -211,6 +254,7 @@ impl Body for Sent {
             Self::Empty => Poll::Ready(None),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
             Self::Replay(body) => Pin::new(body).poll_frame(cx),
+            Self::Held(body) => body.poll_frame(cx),
         }
     }
 
@@ -219,6 +263,7 @@ impl Body for Sent {
             Self::Empty => true,
             Self::Stream(body) => body.is_end_stream(),
             Self::Replay(body) => body.is_end_stream(),
+            Self::Held(body) => body.is_end_stream(),
         }
     }
 
@@ -227,6 +272,7 @@ impl Body for Sent {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(body) => body.size_hint(),
             Self::Replay(body) => body.size_hint(),
+            Self::Held(body) => body.size_hint(),
         }
     }
 }

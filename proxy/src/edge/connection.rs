@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::accept::Door;
 use super::control::{Control, Order};
-use super::first_bytes::{Io, Version};
+use super::first_bytes::{Io, Look, Version};
 use super::http1;
 use crate::plane::Plane;
 use crate::refusal::Reason;
@@ -198,14 +198,19 @@ where
     let looked = tokio::select! {
         biased;
         looked = io.look() => looked,
-        () = told(arrival.control.as_deref()) => None,
+        () = told(arrival.control.as_deref()) => Look::Nothing,
     };
     match looked {
-        Some(version) => drive(io, version, arrival).await,
-        None if arrival.control.as_ref().is_some_and(|control| control.order() == Order::Late) => {
+        Look::Http(version) => drive(io, version, arrival).await,
+        Look::Tls => {
+            arrival.plane.meters.refused(arrival.direction, Reason::Tls.name());
+            tracing::info!(direction = arrival.direction.name(), tunnel = arrival.tunnel.as_deref(), "{}", Reason::Tls);
+            io.refuse_tls().await;
+        }
+        Look::Nothing if arrival.control.as_ref().is_some_and(|control| control.order() == Order::Late) => {
             http1::refuse(&arrival, io.into_stream(), Reason::HeadLate).await;
         }
-        None => {}
+        Look::Nothing => {}
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::control::Control;
 
@@ -15,12 +15,29 @@ use super::control::Control;
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client may take to say anything at all.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an alert may take to go out.
+const ALERT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The type of a TLS record that carries a handshake (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// A fatal `handshake_failure` as a client of any version of TLS reads it (RFC 8446 §6).
+const HANDSHAKE_FAILURE: &[u8; 7] = &[21, 3, 3, 0, 2, 2, 40];
 
 /// The version of HTTP on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     Http1,
     Http2,
+}
+
+/// What the first bytes of a connection are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    Http(Version),
+    /// TLS, where none is spoken.
+    Tls,
+    /// The client has nothing to say.
+    Nothing,
 }
 
 /// A stream whose first bytes were looked at, and whose reads its lane hears of.
@@ -57,27 +74,40 @@ impl<S> Io<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
-    /// Reads as far as is needed to tell the version; `None` when the client has nothing to say, or TLS where none is spoken.
-    pub(crate) async fn look(&mut self) -> Option<Version> {
-        tokio::time::timeout(FIRST_BYTES_TIMEOUT, self.read_preface()).await.ok()?.ok().flatten()
+    /// Reads as far as is needed to tell.
+    pub(crate) async fn look(&mut self) -> Look {
+        match tokio::time::timeout(FIRST_BYTES_TIMEOUT, self.read_preface()).await {
+            Ok(Ok(look)) => look,
+            Ok(Err(_)) | Err(_) => Look::Nothing,
+        }
     }
 
-    async fn read_preface(&mut self) -> io::Result<Option<Version>> {
+    /// Tells a client of TLS that there is none here, in words that it understands.
+    pub(crate) async fn refuse_tls(&mut self) {
+        let said = async {
+            self.stream.write_all(HANDSHAKE_FAILURE).await?;
+            self.stream.shutdown().await
+        };
+        // A client that does not listen has left.
+        let _ = tokio::time::timeout(ALERT_TIMEOUT, said).await;
+    }
+
+    async fn read_preface(&mut self) -> io::Result<Look> {
         loop {
             let seen = usize::from(self.to);
             let read = self.stream.read(&mut self.looked_at[seen..]).await?;
             if read == 0 {
-                return Ok(None);
+                return Ok(Look::Nothing);
             }
             let seen = seen + read;
             self.to = u8::try_from(seen).unwrap_or(u8::MAX);
             self.control.read();
             if self.looked_at[..seen] != PREFACE[..seen] {
-                // A TLS record of the handshake type: not for this door.
-                return Ok((self.looked_at[0] != 0x16).then_some(Version::Http1));
+                let is_tls = self.looked_at[0] == HANDSHAKE;
+                return Ok(if is_tls { Look::Tls } else { Look::Http(Version::Http1) });
             }
             if seen == PREFACE.len() {
-                return Ok(Some(Version::Http2));
+                return Ok(Look::Http(Version::Http2));
             }
         }
     }

@@ -98,8 +98,9 @@ pub(super) async fn run(
     let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
     record.hurried = asked.is_some_and(|asked| route.timeouts.request.is_none_or(|own| asked <= own));
     let trace = outgoing::trace(&head.headers, || record.random());
-    let protocol = backend.protocol_for(record.is_grpc);
-    outgoing::address(head, protocol, backend.host.as_ref());
+    let protocol =
+        backend.protocol_for(record.is_grpc || (upgrade.is_none() && headers::wants_trailers(&head.headers)));
+    outgoing::address(head, protocol, &backend.service);
     let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
     let mut call = Call {
         deadline: Deadline::sooner(started, route.timeouts.request, asked),
@@ -231,6 +232,7 @@ impl Call<'_> {
             let stamp = Stamp {
                 span: self.trace.child(self.random()),
                 remaining: self.deadline.remaining(now),
+                host: endpoint.host.as_ref(),
                 before: self.number - 1,
                 is_grpc: self.record.is_grpc,
             };

@@ -1,14 +1,15 @@
 //! A request's head on its way in: what ends at this hop is taken off, what this hop vouches for is put on.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, MAX_FORWARDS, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use http_body::Body as _;
 use policy::host::Authority;
 
-use super::{HEAD_BYTES_MAX, HEADERS_MAX, TARGET_BYTES_MAX};
+use super::{HEAD_BYTES_MAX, HEADERS_MAX, OWN_BYTES_MAX, OWN_FIELDS_MAX, TARGET_BYTES_MAX};
 use crate::body::Source;
 use crate::edge::{Arrival, Direction};
 use crate::refusal::{Reason, Refusal};
@@ -63,13 +64,13 @@ fn hexadecimal(place: &mut [u8], mut number: u64) {
 }
 
 /// Refuses a head that is longer than its bounds, or that one server reads in another way than the next.
-pub(super) fn check(head: &Parts, direction: Direction) -> Result<(), Box<Refusal>> {
+pub(super) fn check(head: &Parts, arrival: &Arrival) -> Result<(), Box<Refusal>> {
     let headers = &head.headers;
     if head.uri.path().len() + head.uri.query().map_or(0, str::len) > TARGET_BYTES_MAX {
         return Err(Reason::TargetTooLong(TARGET_BYTES_MAX).into());
     }
     if head.version == Version::HTTP_2 {
-        check_length(headers)?;
+        check_length(headers, arrival.direction)?;
     }
     // RFC 9112 §3.2: more than one line is to be answered with 400.
     let mut hosts = headers.get_all(HOST).iter();
@@ -78,16 +79,59 @@ pub(super) fn check(head: &Parts, direction: Direction) -> Result<(), Box<Refusa
     {
         return Err(Reason::TwoHosts.into());
     }
+    // The same of none, in HTTP/1.1. A call from inside of this process has come over no connection.
+    if head.version == Version::HTTP_11 && arrival.control.is_some() && !headers.contains_key(HOST) {
+        return Err(Reason::NoHost.into());
+    }
     if let Some(coding) = strange_coding(headers) {
         return Err(Reason::Coding(coding).into());
     }
-    // CGI and its heirs write both as `_`, so that `x_forwarded_for` from outside would stand in for what this hop vouches for.
-    if direction == Direction::Gateway
-        && let Some(name) = headers.keys().find(|name| name.as_str().contains('_'))
-    {
-        return Err(Reason::Underscore(name.to_string()).into());
-    }
     Ok(())
+}
+
+/// CGI and its heirs write both as `_`, so that `x_forwarded_for` from outside would stand in for what this hop vouches for.
+pub(super) fn check_names(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+    match headers.keys().find(|name| name.as_str().contains('_')) {
+        Some(name) => Err(Reason::Underscore(name.to_string()).into()),
+        None => Ok(()),
+    }
+}
+
+/// HTTP/2 lets a client send its cookies one by one; everywhere else they are one field (RFC 9113 §8.2.3).
+pub(super) fn join_cookies(head: &mut Parts) {
+    if head.version != Version::HTTP_2 || head.headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        head.headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Counts a hop of an OPTIONS or a TRACE that says how many there may be; whether this is the last one (RFC 9110 §7.6.2).
+///
+/// # Errors
+/// When it is a TRACE that ends here: nobody here says a request's fields, which may be secret, back to whoever sent it.
+pub(super) fn ends_here(head: &mut Parts) -> Result<bool, Box<Refusal>> {
+    if !matches!(head.method, Method::OPTIONS | Method::TRACE) {
+        return Ok(false);
+    }
+    let left = head.headers.get(MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u32>().ok());
+    match (left.map(|left| left.checked_sub(1)), &head.method) {
+        (None, _) => Ok(false),
+        (Some(Some(left)), _) => {
+            head.headers.insert(MAX_FORWARDS, HeaderValue::from(left));
+            Ok(false)
+        }
+        (Some(None), &Method::TRACE) => Err(Reason::Trace.into()),
+        (Some(None), _) => Ok(true),
+    }
+}
+
+/// Whether the client takes trailers, so that HTTP/2 is worth its while between sidecars: HTTP/1.1 carries only those that `Trailer`
+/// has announced (hyper). A client that waits to be told to go on is told so by HTTP/1.1 alone.
+pub(super) fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(TE) && !headers.contains_key(EXPECT)
 }
 
 /// A transfer coding that is not plain chunked (RFC 9112 §6.1). What hyper takes for chunked ends in it; a coding before it would
@@ -100,9 +144,15 @@ pub(super) fn strange_coding(headers: &HeaderMap) -> Option<String> {
 }
 
 /// What hyper's read buffer does for HTTP/1.1; counted as RFC 9113 §10.5.1 has it.
-fn check_length(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
+fn check_length(headers: &HeaderMap, direction: Direction) -> Result<(), Box<Refusal>> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-    if bytes > HEAD_BYTES_MAX || headers.len() > HEADERS_MAX {
+    // What a sidecar has put on comes with 32 octets a field.
+    let (own_bytes, own_fields) = match direction {
+        Direction::Inbound => (OWN_BYTES_MAX + 32 * (HEADERS_MAX + OWN_FIELDS_MAX), OWN_FIELDS_MAX),
+        // The request's id, which is made before anything else.
+        Direction::Outbound | Direction::Gateway | Direction::Status => (0, 1),
+    };
+    if bytes > HEAD_BYTES_MAX + own_bytes || headers.len() > HEADERS_MAX + own_fields {
         return Err(Reason::HeadTooLong(HEAD_BYTES_MAX).into());
     }
     Ok(())
@@ -139,12 +189,15 @@ pub(super) fn bound_body(head: &Parts, body: &mut Option<Source>, bytes_max: u64
     Ok(())
 }
 
-/// Takes off what ends at this hop (RFC 9110 §7.6.1) and puts on who called. Answers the protocol that the client wants to
+/// Takes off what ends at this hop (RFC 9110 §7.6.1; of HTTP/1.0 also the expectation, §10.1.1) and puts on who called. Answers the protocol that the client wants to
 /// upgrade to, if it does.
 pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Box<Refusal>> {
     // Before anything is taken off: a gateway says which host was asked for.
     let host = if arrival.direction == Direction::Gateway { asked_host(head) } else { None };
     let headers = &mut head.headers;
+    if head.version == Version::HTTP_10 {
+        headers.remove(EXPECT);
+    }
     let mut upgrade = None;
     if let Some(connection) = take_connection(headers) {
         let named = connection.to_str().map_err(|_| Reason::Framing("Connection is not readable"))?;

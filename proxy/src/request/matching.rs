@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri, Version};
 use model::config::SIDECAR;
 use policy::host::Authority;
 use policy::{authorize, path, route};
 
 use crate::edge::{Arrival, Direction};
 use crate::refusal::{Reason, Refusal};
+use crate::status;
 use crate::table::{Service, Table};
 
 /// What a request is for.
@@ -30,12 +31,24 @@ pub(super) fn of(arrival: &Arrival, table: &Table, head: &mut Parts) -> Result<M
         Direction::Gateway => let_through(table, head)?,
         // Nobody who was led here by a name of another machine, as a web page may be, is answered.
         Direction::Status => {
-            let authority = authority(arrival, head)?;
+            let authority = match authority(arrival, head) {
+                // Here there is no other answerer, whatever the host would be.
+                None if head.version == Version::HTTP_10 => return Ok(Matched::Sidecar),
+                None => return Err(Reason::NoHost.into()),
+                Some(authority) => authority?,
+            };
             let own = authority.host == SIDECAR || authority.is_loopback();
             return if own { Ok(Matched::Sidecar) } else { Err(Reason::OwnHost.into()) };
         }
         Direction::Outbound => {
-            let authority = authority(arrival, head)?;
+            let authority = match authority(arrival, head) {
+                // A host is only needed where there are several answerers: here it is the one that has these paths.
+                None if head.version == Version::HTTP_10 && status::has(head.uri.path()) => {
+                    return Ok(Matched::Sidecar);
+                }
+                None => return Err(Reason::NoHost.into()),
+                Some(authority) => authority?,
+            };
             match table.services.get(&*authority.host) {
                 Some(service) => service.clone(),
                 None if authority.host == SIDECAR || arrival.plane.is_own(&authority) => return Ok(Matched::Sidecar),
@@ -80,14 +93,19 @@ pub(super) fn may_not_call(table: &Table, name: &str) -> Box<Refusal> {
 
 fn let_through(table: &Table, head: &Parts) -> Result<Arc<Service>, Box<Refusal>> {
     let gateway = table.snapshot.gateway.as_ref().ok_or(Reason::NotReady)?;
-    let text = authority_text(head).ok_or(Reason::NoHost)?;
-    let authority = Authority::parse(text).map_err(Reason::Host)?;
+    let authority = match authority_text(head) {
+        Some(text) => Some(Authority::parse(text).map_err(Reason::Host)?),
+        // Some backends are for every host, and so for none.
+        None if head.version == Version::HTTP_10 => None,
+        None => return Err(Reason::NoHost.into()),
+    };
+    let host = authority.as_ref().map_or("", |authority| &authority.host);
     let (method, path, headers) = (head.method.as_str(), head.uri.path(), &head.headers);
     let request = route::Request { method, path, headers: |name: &str| values(headers, name) };
-    let index = route::choose_backend(&gateway.backends, &authority.host, &request);
+    let index = route::choose_backend(&gateway.backends, host, &request);
     let backend = index.map(|index| &gateway.backends[index]);
     let service = backend.and_then(|backend| table.services.get(&backend.service));
-    service.cloned().ok_or_else(|| not_let_through(&authority.host, head))
+    service.cloned().ok_or_else(|| if host.is_empty() { Reason::NoHost.into() } else { not_let_through(host, head) })
 }
 
 fn not_let_through(host: &str, head: &Parts) -> Box<Refusal> {
@@ -95,9 +113,9 @@ fn not_let_through(host: &str, head: &Parts) -> Box<Refusal> {
 }
 
 /// Where the application wants to go: the request's own authority, or the tunnel's that it came through.
-fn authority<'a>(arrival: &'a Arrival, head: &'a Parts) -> Result<Authority<'a>, Box<Refusal>> {
-    let text = authority_text(head).or(arrival.tunnel.as_deref()).ok_or(Reason::NoHost)?;
-    Authority::parse(text).map_err(|error| Reason::Host(error).into())
+fn authority<'a>(arrival: &'a Arrival, head: &'a Parts) -> Option<Result<Authority<'a>, Box<Refusal>>> {
+    let text = authority_text(head).or(arrival.tunnel.as_deref())?;
+    Some(Authority::parse(text).map_err(|error| Reason::Host(error).into()))
 }
 
 /// In absolute form and in HTTP/2 the target carries it (RFC 9112 §3.2.2: `Host` is then ignored).

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
 use model::config::Protocol;
+use model::name::Name;
 use policy::deadline::GrpcTimeout;
 use policy::traceparent::TraceParent;
 
@@ -34,11 +35,13 @@ pub(super) fn asked_timeout(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// What differs from one attempt to the next.
-pub(super) struct Stamp {
+pub(super) struct Stamp<'a> {
     /// This attempt's own span.
     pub(super) span: TraceParent,
     /// What is left of the request's time, for gRPC.
     pub(super) remaining: Option<Duration>,
+    /// The endpoint's own name, where it is not asked by the service's.
+    pub(super) host: Option<&'a HeaderValue>,
     /// Attempts before this one.
     pub(super) before: u32,
     pub(super) is_grpc: bool,
@@ -46,7 +49,11 @@ pub(super) struct Stamp {
 
 /// Puts an attempt's own headers on. What no other attempt has stays out of HTTP/2's tables of recent headers, where it would
 /// only push out what is asked for again.
-pub(super) fn stamp(headers: &mut HeaderMap, stamp: &Stamp) {
+pub(super) fn stamp(head: &mut Parts, stamp: &Stamp<'_>) {
+    if let Some(host) = stamp.host {
+        name(head, host);
+    }
+    let headers = &mut head.headers;
     if let Ok(mut value) = HeaderValue::from_bytes(&stamp.span.format()) {
         value.set_sensitive(true);
         headers.insert(TRACEPARENT, value);
@@ -65,41 +72,61 @@ pub(super) fn stamp(headers: &mut HeaderMap, stamp: &Stamp) {
     }
 }
 
-/// Gives the target the form that the endpoint's protocol wants, and the host its name.
-pub(super) fn address(head: &mut Parts, protocol: Protocol, host: Option<&HeaderValue>) {
+/// Gives the target the form that the endpoint's protocol wants. `service` is the host of a request that names none (HTTP/1.0).
+pub(super) fn address(head: &mut Parts, protocol: Protocol, service: &Name) {
     match protocol {
-        Protocol::Http => address_http1(head, host),
-        Protocol::Grpc => address_http2(head, host),
+        Protocol::Http => address_http1(head, service),
+        Protocol::Grpc => address_http2(head, service),
     }
 }
 
-fn address_http1(head: &mut Parts, host: Option<&HeaderValue>) {
+fn address_http1(head: &mut Parts, service: &Name) {
     head.version = Version::HTTP_11;
-    let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    if let Some(host) = host.cloned().or(authority) {
-        head.headers.insert(HOST, host);
-    }
-    if head.uri.authority().is_some() {
+    // RFC 9112 §3.2.2, RFC 9113 §8.3.1: the target's authority takes the field's place.
+    if let Some(authority) = head.uri.authority() {
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            head.headers.insert(HOST, host);
+        }
         let target = std::mem::take(&mut head.uri).into_parts().path_and_query;
         head.uri = Uri::from(target.unwrap_or(ROOT));
+    } else if !head.headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(service.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
+    // RFC 9110 §10.1.4: it is for one hop, and says so.
+    if head.headers.contains_key(TE) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
 }
 
-fn address_http2(head: &mut Parts, host: Option<&HeaderValue>) {
+fn address_http2(head: &mut Parts, service: &Name) {
     head.version = Version::HTTP_2;
     let own = head.headers.remove(HOST);
-    if host.is_none() && head.uri.authority().is_some() && head.uri.scheme().is_some() {
+    if head.uri.authority().is_some() && head.uri.scheme().is_some() {
         return;
     }
     let mut parts = std::mem::take(&mut head.uri).into_parts();
-    if let Some(authority) = host.or(own.as_ref()).and_then(|host| Authority::try_from(host.as_bytes()).ok()) {
-        parts.authority = Some(authority);
+    if parts.authority.is_none() {
+        let own = own.as_ref().and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        parts.authority = own.or_else(|| Authority::try_from(service.as_str()).ok());
     }
-    let authority = parts.authority.unwrap_or_else(|| Authority::from_static("localhost"));
-    parts.authority = Some(authority);
+    parts.authority.get_or_insert_with(|| Authority::from_static("localhost"));
     parts.scheme.get_or_insert(Scheme::HTTP);
     parts.path_and_query.get_or_insert(ROOT);
     // All three parts are there, which is all that can be missing.
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+/// Puts the endpoint's own name in the place of the service's.
+fn name(head: &mut Parts, host: &HeaderValue) {
+    if head.version != Version::HTTP_2 {
+        head.headers.insert(HOST, host.clone());
+        return;
+    }
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return };
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.authority = Some(authority);
     head.uri = Uri::from_parts(parts).unwrap_or_default();
 }
 

@@ -67,6 +67,8 @@ pub(super) fn prepare(head: &mut Parts, protocol: HeaderValue, arrival: &Arrival
         return None;
     }
     let control = arrival.enter()?;
+    // There are no trailers to what follows.
+    head.headers.remove(header::TE);
     head.headers.insert(header::CONNECTION, UPGRADE);
     head.headers.insert(header::UPGRADE, protocol);
     Some(Downstream { upgrade, control })
@@ -103,7 +105,11 @@ fn stands(arrival: &Arrival) -> Option<InFlight> {
     Some(around.begin())
 }
 
-/// Opens a tunnel into this very pipeline. A host that could not be reached through it is refused at once.
+/// The port at which TLS is spoken.
+const HTTPS: u16 = 443;
+
+/// Opens a tunnel into this very pipeline. A host that could not be reached through it is refused at once, and so is the port of
+/// TLS: inside of it nothing could be read, and so no rule asked. (On another port TLS gets an alert: `edge/first_bytes`.)
 pub(super) fn connect(
     arrival: &Arc<Arrival>,
     table: &Table,
@@ -116,6 +122,9 @@ pub(super) fn connect(
     let authority = Authority::parse(&target).map_err(Reason::Host)?;
     if authority.host != model::config::SIDECAR {
         matching::service(table, &authority.host)?;
+    }
+    if authority.port == Some(HTTPS) {
+        return Err(Reason::TlsInside(authority.host.into_owned()).into());
     }
     let upgrade = head.extensions.remove::<OnUpgrade>().ok_or(Reason::Tunnel("the connection cannot carry one"))?;
     let control = arrival.enter().ok_or(Reason::Tunnel("this door holds as many connections as it may"))?;

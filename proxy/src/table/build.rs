@@ -108,8 +108,9 @@ fn endpoints_of(
         match kept.iter().find(same) {
             Some(endpoint) => endpoint.clone(),
             None => {
+                let host = part.external.as_ref().and_then(|external| host_of(&name, external));
                 let dialler = plane.dialler(dial);
-                Arc::new(Endpoint::new(name, subset, dialler, &part.breaker, plane.slots(), plane.now()))
+                Arc::new(Endpoint::new(name, subset, dialler, host, &part.breaker, plane.slots(), plane.now()))
             }
         }
     };
@@ -185,7 +186,6 @@ fn route(
             in_mesh: part.external.is_none(),
             endpoints: endpoints[&backend.service].iter().filter(in_subset).cloned().collect(),
             proves_unprocessed: part.protocol == Protocol::Grpc || part.external.is_none(),
-            host: part.external.as_ref().and_then(host_of),
         });
     }
     let split = Split::of(&rule.backends);
@@ -203,8 +203,7 @@ fn route(
 }
 
 /// Outside of the mesh a server is addressed by its own name, not by the mesh's name for it.
-fn host_of(external: &External) -> Option<HeaderValue> {
-    let address = external.addresses.first()?;
+fn host_of(address: &str, external: &External) -> Option<HeaderValue> {
     let host = match &external.tls {
         Some(tls) => match address.rsplit_once(':') {
             Some((_, "443")) | None => tls.name.clone(),
@@ -233,8 +232,8 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
             let same = |e: &&Arc<Endpoint>| e.is(instance, None, &dial, &breaker);
             let endpoint = kept.and_then(|service| service.endpoints.iter().find(same).cloned());
             let make = || {
-                let dialler = plane.dialler(dial.clone());
-                Arc::new(Endpoint::new(instance.to_owned(), None, dialler, &breaker, plane.slots(), plane.now()))
+                let (name, dialler) = (instance.to_owned(), plane.dialler(dial.clone()));
+                Arc::new(Endpoint::new(name, None, dialler, None, &breaker, plane.slots(), plane.now()))
             };
             vec![endpoint.unwrap_or_else(make)]
         }
@@ -252,7 +251,6 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
         in_mesh: false,
         endpoints: endpoints.clone(),
         proves_unprocessed: inbound.protocol == Protocol::Grpc,
-        host: None,
     };
     let meters = plane.meters.route(Direction::Inbound, name.as_str(), &rule.name, Arc::default());
     let route = Route {

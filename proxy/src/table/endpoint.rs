@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use hyper::client::conn::http1;
 use model::config;
 use model::name::Name;
@@ -11,7 +12,7 @@ use policy::classify::{self, Ending, Outcome};
 use policy::time::Tick;
 use runtime::http::BoxError;
 
-use crate::body::{Broken, Sent};
+use crate::body::{Progress, Sent};
 use crate::plane::Plane;
 use crate::upstream::{Connection, Dial, Dialler, Place, Pool, Stream, ending};
 
@@ -22,6 +23,8 @@ pub(crate) struct Endpoint {
     pub(crate) name: String,
     pub(crate) subset: Option<Name>,
     pub(crate) dial: Dial,
+    /// What `Host` becomes; `None`: it stays. It follows from where it is dialled.
+    pub(crate) host: Option<HeaderValue>,
     pub(crate) breaker: Breaker,
     /// One for each lane, and one for calls from inside of this process.
     slots: Box<[Slot]>,
@@ -43,13 +46,14 @@ impl Endpoint {
         name: String,
         subset: Option<Name>,
         dialler: Dialler,
+        host: Option<HeaderValue>,
         breaker: &config::Breaker,
         slots: usize,
         now: Tick,
     ) -> Self {
         let (dial, dialler) = (dialler.dial.clone(), Arc::new(dialler));
         let slot = |_| Slot { load: Load::new(now), pool: Pool::new(dialler.clone()) };
-        Self { name, subset, dial, breaker: Breaker::new(breaker), slots: (0..slots).map(slot).collect() }
+        Self { name, subset, dial, host, breaker: Breaker::new(breaker), slots: (0..slots).map(slot).collect() }
     }
 
     /// Whether this is the endpoint that is described, so that it may be kept.
@@ -112,7 +116,7 @@ pub(crate) struct Lease {
     held: Held,
     permit: Option<Permit>,
     /// The request's body, which may still be on its way.
-    request: Option<Broken>,
+    request: Option<Progress>,
 }
 
 enum Held {
@@ -127,7 +131,7 @@ impl Lease {
         slot: usize,
         connection: Connection,
         permit: Option<Permit>,
-        request: Option<Broken>,
+        request: Option<Progress>,
     ) -> Self {
         let held = match connection {
             Connection::Http1 { sender, place, .. } => Held::Http1(sender, place),

@@ -15,7 +15,7 @@ use runtime::http::BoxError;
 use super::ending;
 use super::http2::{self, Claim, Reception};
 use super::pool::Place;
-use crate::body::Sent;
+use crate::body::{self, Expectation, Sent};
 
 /// A connection with one request's claim on it.
 pub(crate) enum Connection {
@@ -25,7 +25,12 @@ pub(crate) enum Connection {
 
 /// An answer's body as it comes from an endpoint.
 pub(crate) enum Received {
-    Http1(Incoming),
+    /// The second, where the request's body was never asked for: then the connection ends with the answer.
+    Http1(
+        Incoming,
+        #[expect(dead_code, reason = "held for its drop, which ends a connection that owes a body")]
+        Option<Expectation>,
+    ),
     Http2(Reception),
 }
 
@@ -47,15 +52,21 @@ impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
     pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Received>, Broke> {
         match self {
-            Self::Http1 { sender, reused, .. } => match sender.try_send_request(request).await {
-                Ok(response) => Ok(response.map(Received::Http1)),
-                Err(mut error) => {
-                    let unsent = error.take_message().map(Box::new);
-                    let (error, reused) = (error.error(), *reused);
-                    let ending = ending::http1(error, reused);
-                    Err(Broke { unsent, unprocessed: false, reused, ending, why: describe(error) })
+            Self::Http1 { sender, reused, .. } => {
+                let (request, expectation) = body::hold(request);
+                match sender.try_send_request(request).await {
+                    Ok(response) => {
+                        expectation.iter().for_each(Expectation::answered);
+                        Ok(response.map(|body| Received::Http1(body, expectation)))
+                    }
+                    Err(mut error) => {
+                        let unsent = error.take_message().map(Box::new);
+                        let (error, reused) = (error.error(), *reused);
+                        let ending = ending::http1(error, reused);
+                        Err(Broke { unsent, unprocessed: false, reused, ending, why: describe(error) })
+                    }
                 }
-            },
+            }
             Self::Http2 { claim, reused } => match claim.send(request).await {
                 Ok(response) => Ok(response.map(Received::Http2)),
                 Err(http2::Broke { unsent, unprocessed, error }) => {
@@ -81,21 +92,21 @@ impl Body for Received {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
+            Self::Http1(body, _) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body, _) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.size_hint(),
+            Self::Http1(body, _) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }
     }

@@ -29,8 +29,8 @@ use crate::body::Sent;
 pub(crate) use reception::Reception;
 use sending::Sending;
 
-/// Longest head of an answer.
-const HEAD_BYTES_MAX: u32 = 64 << 10;
+/// Longest head of an answer: 64 KiB, and what a sidecar has put on.
+const HEAD_BYTES_MAX: u32 = 72 << 10;
 /// Requests at a time on one connection; the endpoint may take fewer (RFC 9113 §6.5.2 recommends no limit below 100).
 pub(super) const STREAMS_MAX: u32 = 100;
 /// Flow-control window of one stream: what waits here for one client that does not read.
@@ -49,13 +49,13 @@ const RESETS_REMEMBERED_MAX: usize = 1_024;
 const RESET_MEMORY: Duration = Duration::from_secs(5);
 
 /// When a connection that carries requests is asked whether its peer still lives, and how long it may take to say so.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pings {
     when: When,
     timeout: Duration,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     Every(Duration),
     /// When a request was given up that nothing came of, but never sooner than this after the ping before.

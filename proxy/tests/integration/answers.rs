@@ -1,37 +1,18 @@
 //! Answers of applications as raw bytes: what is framed in two ways is not passed on so, and what has no body gets none.
 
-use std::net::SocketAddr;
-
 use model::config::Protocol;
-use runtime::net::{Listener, Share};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::JoinHandle;
 
-use crate::kit::{Mesh, external, raw};
-
-/// An application that reads a head without a body, says the same to everyone, and closes.
-async fn saying(said: &'static [u8]) -> (SocketAddr, JoinHandle<()>) {
-    let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
-            stream.write_all(said).await.unwrap();
-        }
-    });
-    (address, serving)
-}
+use crate::kit::{Mesh, Wire, external, raw};
 
 /// What a client gets when the application says `said`: the head and what follows it.
 async fn got(request: &str, said: &'static [u8]) -> (String, String) {
-    let (app, serving) = saying(said).await;
+    let app = Wire::saying(said).await;
     let mesh = Mesh::new(&["catalog"]);
-    let mut orders = mesh.caller("orders", vec![("catalog", external("catalog", Protocol::Http, &[app]))]).await;
+    let mut orders =
+        mesh.caller("orders", vec![("catalog", external("catalog", Protocol::Http, &[app.address]))]).await;
     orders.part("catalog").routes[0].retry.attempts = 0;
     orders.apply();
     let answer = raw(orders.outbound(), request.as_bytes()).await;
-    serving.abort();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer, but {answer:?}"));
     (head.to_owned(), body.to_owned())
 }
@@ -70,6 +51,12 @@ async fn each_answer_is_framed_anew() {
         (HEAD, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "200", ""),
         (HEAD, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "200", ""),
         (GET, b"HTTP/1.1 204 No Content\r\n\r\n", "204", ""),
+        (GET, b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", "204", ""),
+        // RFC 9112 §5.1: a proxy takes the space before the colon off.
+        (GET, b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length : 2\r\n\r\nab", "200", "ab"),
+        // RFC 9110 §15: a status that is not known goes through.
+        (GET, b"HTTP/1.1 299 Odd\r\nContent-Length: 2\r\n\r\nab", "299", "ab"),
+        (GET, b"HTTP/1.1 599 Odd\r\nContent-Length: 2\r\n\r\nab", "599", "ab"),
         (GET, b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n", "304", ""),
         // What comes before the answer is not passed on: hyper's servers cannot say it.
         (
@@ -83,7 +70,7 @@ async fn each_answer_is_framed_anew() {
         (GET, b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nab", "502", "broken"),
         (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n", "502", "coding"),
         (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nab", "502", "coding"),
-        (GET, b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n", "502", "broken"),
+        (GET, b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n", "502", "broken"),
         (GET, b"nonsense\r\n\r\n", "502", "broken"),
         (GET, b"", "502", "broken"),
     ] {

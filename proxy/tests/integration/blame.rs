@@ -328,7 +328,7 @@ async fn a_reset_counts_wherever_it_comes_and_however_often_the_connection_was_u
         part.routes[0].retry.attempts = 0;
         let node = caller(part).await;
         let mut client = Client::http2(node.outbound()).await;
-        let get = || Request::get("http://peer/").body(empty()).unwrap();
+        let get = || Request::get("http://peer/").header("content-type", "application/grpc").body(empty()).unwrap();
         assert_eq!(client.send(get()).await.body(), "whole");
         if let Ok(answer) = soon("an answer", client.try_send(get())).await {
             let _ = answer.into_body().collect().await;

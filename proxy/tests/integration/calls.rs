@@ -89,9 +89,11 @@ async fn what_is_for_one_hop_stays_on_it() {
         .header("x-stays", "1");
     let answer = Client::http1(orders.outbound()).await.send(request.body(empty()).unwrap()).await;
     let seen = app.last();
-    for gone in ["x-there", "keep-alive", "proxy-connection", "connection"] {
+    for gone in ["x-there", "keep-alive", "proxy-connection"] {
         assert_eq!(seen.header(gone), None, "{gone}");
     }
+    // Our own, as RFC 9110 §10.1.4 wants it beside TE.
+    assert_eq!(seen.header("connection"), Some("te"));
     assert_eq!(seen.header("te"), Some("trailers"));
     assert_eq!(seen.header("x-stays"), Some("1"));
     assert_eq!(seen.header("x-meshwork-caller"), Some("spiffe://test/service/orders"));

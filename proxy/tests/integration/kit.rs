@@ -4,11 +4,13 @@ mod app;
 mod ca;
 mod client;
 mod mesh;
+mod wire;
 
 pub use app::App;
 pub use ca::Ca;
 pub use client::{Client, get, header, raw};
-pub use mesh::{Mesh, Node, endpoint, external, in_mesh, name};
+pub use mesh::{Mesh, Node, called, endpoint, external, in_mesh, name};
+pub use wire::{Wire, http2, next};
 
 use std::time::Duration;
 

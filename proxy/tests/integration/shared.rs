@@ -10,15 +10,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{RecvStream, SendStream};
+use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use model::config::Protocol;
-use runtime::http::{empty, full};
+use runtime::http::{Body, empty, full};
 use runtime::net::{Listener, Share, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::kit::{App, Client, Mesh, Node, endpoint, external, in_mesh, soon, until};
+
+/// What a service that speaks gRPC is asked for with.
+const GRPC: &str = "application/grpc";
 
 /// An HTTP/2 application that counts what it is asked for.
 #[derive(Clone, Default)]
@@ -149,7 +153,7 @@ async fn caller(address: SocketAddr, adjust: impl FnOnce(&mut model::snapshot::S
 }
 
 fn post(path: &str, body: impl Into<Bytes>) -> Request<runtime::http::Body> {
-    Request::post(format!("http://peer{path}")).body(full(body)).unwrap()
+    Request::post(format!("http://peer{path}")).header(CONTENT_TYPE, GRPC).body(full(body)).unwrap()
 }
 
 /// An HTTP/2 client that reads nothing and gives hardly any window.
@@ -178,7 +182,7 @@ async fn stalled_answers(streams: usize, frame: usize) {
     let mut idle = reads_nothing(node.outbound()).await;
     let mut answers = Vec::new();
     for _ in 0..streams {
-        let request = Request::get(format!("http://peer/big/{frame}")).body(()).unwrap();
+        let request = Request::get(format!("http://peer/big/{frame}")).header(CONTENT_TYPE, GRPC).body(()).unwrap();
         let (answer, _) = idle.send_request(request, true).unwrap();
         answers.push(soon("a head", answer).await.unwrap());
     }
@@ -227,8 +231,9 @@ async fn small_messages_of_uploads_that_nobody_reads_end_no_connection() {
     let driver = tokio::spawn(connection);
     let (message, mut stuck) = (Bytes::from_static(&[b'x'; 16]), Vec::new());
     for _ in 0..12 {
-        let (answer, mut upload) =
-            sender.send_request(Request::post("http://peer/sink").body(()).unwrap(), false).unwrap();
+        let (answer, mut upload) = sender
+            .send_request(Request::post("http://peer/sink").header(CONTENT_TYPE, GRPC).body(()).unwrap(), false)
+            .unwrap();
         // As much as the windows of both hops hold.
         for _ in 0..((256 + 48) << 10) / message.len() {
             upload.send_data(message.clone(), false).unwrap();
@@ -236,7 +241,9 @@ async fn small_messages_of_uploads_that_nobody_reads_end_no_connection() {
         stuck.push((answer, upload));
     }
     for _ in 0..200 {
-        let (answer, mut body) = sender.send_request(Request::post("http://peer/").body(()).unwrap(), false).unwrap();
+        let (answer, mut body) = sender
+            .send_request(Request::post("http://peer/").header(CONTENT_TYPE, GRPC).body(()).unwrap(), false)
+            .unwrap();
         body.send_data(message.clone(), true).unwrap();
         assert_eq!(soon("an answer", answer).await.unwrap().status(), StatusCode::OK);
     }
@@ -284,9 +291,9 @@ async fn a_call_beyond_every_connection_is_told_what_is_full() {
     (0..8).for_each(|_| send(&mut refused));
     while let Some(answer) = soon("a refusal", refused.join_next()).await {
         let answer = answer.unwrap();
-        let problem = String::from_utf8_lossy(answer.body()).into_owned();
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{problem}");
-        assert!(problem.contains("SETTINGS_MAX_CONCURRENT_STREAMS"), "{problem}");
+        let header = |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().unwrap());
+        assert_eq!(header("grpc-status"), "14", "{:?}", answer.headers());
+        assert!(header("grpc-message").contains("SETTINGS_MAX_CONCURRENT_STREAMS"), "{:?}", answer.headers());
     }
     let status = node.plane.status();
     assert_eq!(status["services"]["peer"]["endpoints"][0]["breaker"], "closed", "it does what it can");
@@ -295,6 +302,13 @@ async fn a_call_beyond_every_connection_is_told_what_is_full() {
     while let Some(answer) = soon("an answer", held.join_next()).await {
         assert_eq!(answer.unwrap().body(), "held");
     }
+}
+
+/// A request to a service that speaks this.
+fn asking(protocol: Protocol) -> Request<Body> {
+    let request = Request::get("http://pay/");
+    let request = if protocol == Protocol::Grpc { request.header(CONTENT_TYPE, GRPC) } else { request };
+    request.body(empty()).unwrap()
 }
 
 /// Hands on bytes between a client and `to`, once it is let go; counts the connections.
@@ -328,7 +342,7 @@ async fn a_dial_outlives_the_attempt_that_began_it() {
         let part = in_mesh("pay", protocol, vec![endpoint("pay-0", address)]);
         let orders = mesh.caller("orders", vec![("pay", part)]).await;
         let mut first = Client::http2(orders.outbound()).await;
-        let mut leaving = Box::pin(first.try_send(Request::get("http://pay/").body(empty()).unwrap()));
+        let mut leaving = Box::pin(first.try_send(asking(protocol)));
         tokio::select! {
             _ = &mut leaving => panic!("nobody answers"),
             () = until("the dial", || accepted.load(Ordering::SeqCst) == 1) => drop(leaving),
@@ -338,7 +352,7 @@ async fn a_dial_outlives_the_attempt_that_began_it() {
             orders.plane.status()["services"]["pay"]["endpoints"][0]["connections"] == 1
         })
         .await;
-        let answer = first.send(Request::get("http://pay/").body(empty()).unwrap()).await;
+        let answer = first.send(asking(protocol)).await;
         assert_eq!((answer.body(), accepted.load(Ordering::SeqCst)), (&Bytes::from("paid"), 1), "{protocol:?}");
     }
 }
@@ -356,7 +370,7 @@ async fn a_burst_dials_within_a_bound() {
     for _ in 0..200 {
         let Client::Http2(sender) = &client else { unreachable!() };
         let mut client = Client::Http2(sender.clone());
-        calls.spawn(async move { client.send(Request::get("http://pay/").body(empty()).unwrap()).await });
+        calls.spawn(async move { client.send(asking(Protocol::Http)).await });
     }
     let waiting = || orders.plane.status()["services"]["pay"]["endpoints"][0]["waiting"].as_u64().unwrap();
     until("more of them than may dial", || waiting() > 64).await;

@@ -80,8 +80,7 @@ async fn what_comes_through_connect_is_served_by_the_same_pipeline() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
         if status == 200 {
             for _ in 0..2 {
-                // Not even a Host is needed: the tunnel says where it leads.
-                stream.write_all(b"GET /a HTTP/1.1\r\n\r\n").await.unwrap();
+                stream.write_all(b"GET /a HTTP/1.1\r\nHost: chat\r\n\r\n").await.unwrap();
                 let mut answer = [0; 4_096];
                 let read = stream.read(&mut answer).await.unwrap();
                 let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
@@ -207,7 +206,7 @@ async fn a_connect_over_http2_leads_into_the_same_pipeline() {
         tunnels.push(TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap()));
     }
     for tunnel in &mut tunnels {
-        tunnel.write_all(b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+        tunnel.write_all(b"GET /a HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
         tunnel.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("GET /a"), "{answer}");
@@ -224,4 +223,31 @@ async fn what_is_malformed_inside_of_a_tunnel_is_explained_inside_of_it() {
     assert!(opened.starts_with("HTTP/1.1 200 "), "{said}");
     assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("proxy-status: meshwork; error="), "{said}");
     assert_eq!(refused.matches("HTTP/1.1").count(), 1, "{said}");
+}
+
+#[tokio::test]
+async fn tls_through_a_tunnel_is_refused_with_a_reason() {
+    let app = App::saying("in").await;
+    let (orders, _chat) = two(&app).await;
+    let connect = |port: u16| format!("CONNECT chat:{port} HTTP/1.1\r\nHost: chat:{port}\r\n\r\n");
+    let said = crate::kit::raw(
+        orders.outbound(),
+        connect(443).replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1).as_bytes(),
+    )
+    .await;
+    assert!(said.starts_with("HTTP/1.1 501 ") && said.contains("call http://chat"), "{said}");
+    // On another port it shows in the first bytes of the tunnel: a fatal alert is what a client of TLS understands.
+    let mut stream = runtime::net::connect(orders.outbound()).await.unwrap();
+    stream.write_all(connect(8443).as_bytes()).await.unwrap();
+    let mut opened = Vec::new();
+    while !opened.ends_with(b"\r\n\r\n") {
+        opened.push(stream.read_u8().await.unwrap());
+    }
+    stream.write_all(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00").await.unwrap();
+    let mut alert = Vec::new();
+    stream.read_to_end(&mut alert).await.unwrap();
+    assert_eq!(alert, [21, 3, 3, 0, 2, 2, 40]);
+    // A host-less request of HTTP/1.0 goes where the tunnel leads.
+    let inside = format!("{}GET /a HTTP/1.0\r\n\r\n", connect(80));
+    assert!(crate::kit::raw(orders.outbound(), inside.as_bytes()).await.ends_with("in"));
 }

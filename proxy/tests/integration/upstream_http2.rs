@@ -7,46 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Connection, SendResponse};
-use h2::{Reason, RecvStream};
+use h2::Reason;
+use h2::server::SendResponse;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use model::config::Protocol;
 use runtime::http::{boxed, full};
-use runtime::net::{Listener, Share, Stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::kit::{Client, Mesh, Node, external};
+use crate::kit::{Client, Mesh, Node, external, http2 as server, next};
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-type Call = (Request<RecvStream>, SendResponse<Bytes>);
-
-/// Serves each connection by `serve`, which is told its number, from 1.
-async fn server<F>(
-    serve: impl Fn(u32, Connection<Stream, Bytes>) -> F + Send + Sync + 'static,
-) -> (SocketAddr, JoinSet<()>)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut connections = JoinSet::new();
-        for number in 1.. {
-            let (stream, _) = listener.accept().await.unwrap();
-            connections.spawn(serve(number, h2::server::handshake(stream).await.unwrap()));
-        }
-    });
-    (address, tasks)
-}
-
-async fn next(connection: &mut Connection<Stream, Bytes>) -> Option<Call> {
-    connection.accept().await.map(Result::unwrap)
-}
 
 /// A caller of that server, with a connection of its own to the sidecar.
 async fn caller(address: SocketAddr) -> (Node, Client) {
@@ -57,7 +30,7 @@ async fn caller(address: SocketAddr) -> (Node, Client) {
 }
 
 fn post(body: impl Into<Bytes>) -> Request<runtime::http::Body> {
-    Request::post("http://peer/").body(full(body)).unwrap()
+    Request::post("http://peer/").header("content-type", "application/grpc").body(full(body)).unwrap()
 }
 
 fn ok(respond: &mut SendResponse<Bytes>, text: &'static str) {
@@ -161,7 +134,7 @@ async fn an_early_answer_goes_through_while_the_client_still_sends() {
     let (_node, mut client) = caller(address).await;
     let endless = futures_util::stream::pending::<Result<_, std::io::Error>>();
     let body = boxed(http_body_util::StreamBody::new(endless));
-    let request = Request::post("http://peer/").body(body).unwrap();
+    let request = Request::post("http://peer/").header("content-type", "application/grpc").body(body).unwrap();
     let answer = tokio::time::timeout(PATIENCE, client.try_send(request)).await.expect("an answer").unwrap();
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
@@ -197,7 +170,7 @@ async fn a_client_that_leaves_resets_the_stream_and_keeps_the_connection() {
     assert_eq!(client.send(post("a")).await.body(), "still here");
     let endless = futures_util::stream::pending::<Result<_, std::io::Error>>();
     let body = boxed(http_body_util::StreamBody::new(endless));
-    let request = Request::post("http://peer/leave").body(body).unwrap();
+    let request = Request::post("http://peer/leave").header("content-type", "application/grpc").body(body).unwrap();
     let mut leaving = Box::pin(client.try_send(request));
     tokio::select! {
         _ = &mut leaving => panic!("nobody answers"),

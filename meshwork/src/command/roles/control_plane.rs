@@ -31,7 +31,7 @@ pub(in crate::command) struct Arguments {
     #[arg(long, env = "MESHWORK_TOKEN_SECRET", value_name = "FILE")]
     token_secret: PathBuf,
     /// How long a certificate holds; it is renewed well before
-    #[arg(long, env = "MESHWORK_CERTIFICATE_LIFE", default_value = "1h", value_name = "TIME", value_parser = model::unit::duration)]
+    #[arg(long, env = "MESHWORK_CERTIFICATE_LIFE", default_value = super::CERTIFICATE_LIFE, value_name = "TIME", value_parser = model::unit::duration)]
     certificate_life: Duration,
     /// Its own folder: revisions, the authority's key, `roots.pem`
     #[arg(long, env = "MESHWORK_DATA", value_name = "DIR")]

@@ -10,7 +10,7 @@ use http_body::Body as _;
 use policy::retry::is_idempotent;
 
 use super::super::outgoing::{self, Stamp};
-use crate::body::{Broken, Replay, Sent, Source};
+use crate::body::{Progress, Replay, Sent, Source};
 use crate::table::{Backend, Route};
 
 /// The request as far as it is still here.
@@ -22,7 +22,7 @@ pub(super) struct Kept<'a> {
     body: Kind,
     replay: bool,
     method: http::Method,
-    broken: Option<Broken>,
+    broken: Option<Progress>,
     bytes_max: u64,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Kept<'a> {
     }
 
     /// The request for an attempt; `None` when it is not here any more.
-    pub(super) fn take(&mut self, stamp: &Stamp) -> Option<Request<Sent>> {
+    pub(super) fn take(&mut self, stamp: &Stamp<'_>) -> Option<Request<Sent>> {
         let body = match &mut self.body {
             Kind::Empty => Sent::Empty,
             Kind::Once(body) => Sent::Stream(body.take()?),
@@ -74,7 +74,7 @@ impl<'a> Kept<'a> {
             None if self.replay => self.copy = Some(outgoing::Copy::of(self.head)),
             None => self.head_is_here = false,
         }
-        outgoing::stamp(&mut self.head.headers, stamp);
+        outgoing::stamp(self.head, stamp);
         let mut request = outgoing::taken(self.head, body);
         outgoing::frame(&mut request);
         Some(request)
@@ -109,13 +109,13 @@ impl<'a> Kept<'a> {
     }
 
     /// How the body broke, where it could without the HTTP library saying so.
-    pub(super) fn broken(&self) -> Option<&Broken> {
+    pub(super) fn broken(&self) -> Option<&Progress> {
         self.broken.as_ref()
     }
 
     /// How long the client was waited for, over all attempts until now.
     pub(super) fn waited_for_client(&self) -> Duration {
-        self.broken.as_ref().map_or(Duration::ZERO, Broken::waited_for_client)
+        self.broken.as_ref().map_or(Duration::ZERO, Progress::waited_for_client)
     }
 
     pub(super) fn bytes_max(&self) -> u64 {

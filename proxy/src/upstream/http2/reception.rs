@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream};
+use h2::RecvStream;
 use http::{HeaderMap, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
@@ -53,8 +53,7 @@ impl Body for Reception {
                     this.left = this.left.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                // RFC 9113 §8.1: the answer is whole, and the endpoint wants no more of the request.
-                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => return Poll::Ready(None),
+                // Also with NO_ERROR: where the answer was whole before (RFC 9113 §8.1), h2 gives its end.
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => this.data_ended = true,
             }

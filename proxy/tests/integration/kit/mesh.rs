@@ -158,6 +158,14 @@ pub fn external(service: &str, protocol: Protocol, addresses: &[SocketAddr]) -> 
     ServicePart { subject: None, external, ..in_mesh(service, protocol, Vec::new()) }
 }
 
+/// `orders` calls `catalog`, whose application is at this address.
+pub async fn called(app: SocketAddr, protocol: Protocol, limits: config::Inbound) -> (Node, Node) {
+    let mesh = Mesh::new(&["orders", "catalog", "secret"]);
+    let catalog = mesh.callee_with("catalog", protocol, Target::Application(app), &["orders"], limits).await;
+    let part = in_mesh("catalog", protocol, vec![endpoint("catalog-0", catalog.inbound())]);
+    (mesh.caller("orders", vec![("catalog", part)]).await, catalog)
+}
+
 pub fn endpoint(instance: &str, address: SocketAddr) -> Endpoint {
     Endpoint { instance: name(instance), address, subset: None }
 }
