@@ -37,8 +37,6 @@ pub struct Revision {
 #[derive(Debug)]
 pub struct Hub {
     started: Instant,
-    // Until then roles that are running wait for their first snapshot; `None` when there is no earlier life to come back from.
-    refilled: Option<Instant>,
     // One lock: every operation is short, does no I/O and needs more than one of the parts. It is never held across an await.
     state: Mutex<State>,
     bell: watch::Sender<()>,
@@ -50,6 +48,9 @@ pub struct Hub {
 struct State {
     revision: Revision,
     registry: Registry,
+    // Until then roles that serve wait for their first snapshot; `None` when the registry knows who lived in an earlier life, or
+    // there was none.
+    refilled: Option<Instant>,
     // What each subject was told last, and at which change that was cut: when nothing has changed since, it still holds.
     told: BTreeMap<Subject, (u64, Arc<Snapshot>)>,
     changes: u64,
@@ -68,6 +69,7 @@ impl Hub {
         let state = State {
             revision,
             registry: Registry::default(),
+            refilled: restarted.then_some(started + registry::REFILL),
             told: BTreeMap::new(),
             changes: 0,
             versions: BTreeMap::new(),
@@ -76,11 +78,18 @@ impl Hub {
         };
         Arc::new(Self {
             started,
-            refilled: restarted.then_some(started + registry::REFILL),
             state: Mutex::new(state),
             bell: watch::Sender::new(()),
             answers: watch::Sender::new(()),
         })
+    }
+
+    /// Presumes that instances live which lived before the restart; what is told is then no less than what was told before.
+    pub fn presume(&self, lived: Vec<(Subject, Hello)>) {
+        let mut state = self.state();
+        state.registry.presume(lived, self.started.elapsed());
+        state.refilled = None;
+        self.ring(state);
     }
 
     /// Rings when a role's part may have changed.
@@ -102,10 +111,10 @@ impl Hub {
         self.ring(state);
     }
 
-    /// When a role that is running on an earlier snapshot may be sent the first one of this life.
+    /// When a role that serves on an earlier snapshot may be sent the first one of this life; `None`: at once.
     #[must_use]
     pub fn refilled(&self) -> Option<Instant> {
-        self.refilled
+        self.state().refilled
     }
 
     /// An instance begins a stream.
@@ -154,7 +163,7 @@ impl Hub {
 
     /// Resolves once nobody sends to an instance any more: it is no endpoint, and every role that is told of its service has answered
     /// for what it is told now. A role that rejected that will not take up anything later either, and one without a stream cannot be
-    /// told; neither is waited for.
+    /// told; neither is waited for, unless it is presumed to live: it will connect in a moment.
     pub async fn withdrawn(&self, subject: &Subject, instance: &Name) {
         let (mut bell, mut answers) = (self.bell(), self.answers.subscribe());
         while !self.state().has_withdrawn(subject, instance) {
@@ -252,10 +261,11 @@ impl State {
         if self.registry.is_live(subject, instance) {
             return false;
         }
-        self.sidecars.subjects().iter().all(|caller| {
+        let presumed = self.registry.presumed_subjects();
+        self.sidecars.subjects().union(&presumed).all(|caller| {
             let Some(told) = self.snapshot(caller) else { return true };
             let is_told = told.services.values().any(|part| part.subject.as_ref() == Some(subject));
-            !is_told || self.sidecars.have_answered(caller, told.version)
+            !is_told || (!presumed.contains(caller) && self.sidecars.have_answered(caller, told.version))
         })
     }
 }

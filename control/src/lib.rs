@@ -22,6 +22,7 @@ pub mod view;
 
 mod epoch;
 mod hub;
+mod instances;
 mod plane;
 mod publication;
 mod publisher;
@@ -29,6 +30,7 @@ mod revisions;
 mod serve;
 mod sidecars;
 
+pub use instances::forget as forget_instances;
 pub use plane::{ControlPlane, Error, Options};
 pub use publication::{Enclosure, MeshFile, Publication};
 pub use publisher::Error as PublishError;

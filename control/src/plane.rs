@@ -15,6 +15,7 @@ use model::name::Name;
 use runtime::clock;
 use runtime::drain::Drain;
 use runtime::identity::{self, Credentials, Identity, Request};
+use runtime::lanes::Place;
 use runtime::metrics::Metrics;
 use runtime::net::{Listener, Share};
 use storage::disk::Disk;
@@ -23,6 +24,7 @@ use tonic::transport::Server;
 use crate::authority::{self, Authority};
 use crate::client::Life;
 use crate::epoch;
+use crate::instances::Instances;
 use crate::publisher::{self, Beginning, Publisher};
 use crate::revisions::Revisions;
 use crate::serve::admin::{self, Admin};
@@ -55,8 +57,10 @@ pub struct Options {
     pub file: Option<Config>,
     /// The disk.
     pub disk: Arc<dyn Disk>,
-    /// The control plane's own folder: the authority and the revisions.
+    /// The control plane's own folder: the authority, the revisions and who lives.
     pub dir: PathBuf,
+    /// Where it writes what nobody waits for.
+    pub place: Place,
     /// Where roles reach it, over TLS.
     pub listen: SocketAddr,
     /// Where an operator reaches it, plain, on loopback.
@@ -115,8 +119,19 @@ impl ControlPlane {
     /// When an address is taken, the folder cannot be read or written, what is in it is of another mesh than the file, or there is
     /// neither a kept revision nor a file.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { file, disk, dir, listen, admin, token_secret, certificate_life, renewal_grace, metrics, drain } =
-            options;
+        let Options {
+            file,
+            disk,
+            dir,
+            place,
+            listen,
+            admin,
+            token_secret,
+            certificate_life,
+            renewal_grace,
+            metrics,
+            drain,
+        } = options;
         if let Some(open) = admin.filter(|address| !address.ip().is_loopback()) {
             return Err(Error::AdminInTheOpen(open));
         }
@@ -128,6 +143,7 @@ impl ControlPlane {
         let own = Identity::new(own_credentials(&authority, certificate_life)?)?;
         let counters = Counters::register(&metrics);
         let version = epoch::begin(&*disk, &dir, clock::wall_s())?;
+        let instances = Instances::of(disk, &dir);
         let publisher = Arc::new(Publisher::start(revisions, beginning, version, counters.clone())?);
         let door = Listener::open(listen, Share::Alone).await.map_err(Error::Listen)?;
         let address = door.local_addr()?;
@@ -147,9 +163,10 @@ impl ControlPlane {
         };
         let discovery = Discovery::new(hub.clone(), counters, drain.clone());
         let served = serve(door, settings.clone(), enrolment, discovery, drain.clone());
+        let kept = instances.follow(hub.clone(), place, drain.clone())?;
         drain.spawn(async move {
-            served.await;
-            // The folder is this control plane's until nobody can ask it for anything.
+            tokio::join!(served, kept);
+            // The folder is this control plane's until nobody can ask it for anything, and it writes nothing more.
             drop(lock);
         });
         drain.spawn(hub.clone().expire(drain.clone()));

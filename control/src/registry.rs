@@ -1,22 +1,27 @@
 //! The registry: which instances live, fed by their reports. A pure core: time is an argument, counted from the control
 //! plane's start, and whoever holds it asks it to [`Registry::expire`].
 //!
-//! Nothing of it is kept on disk: after a restart it refills from the roles' reports within seconds. Until then what it says is
-//! less than the truth, which is why `hub` makes roles that are running wait ([`REFILL`]).
+//! After a restart the instances that lived before are **presumed** to live on: they are endpoints until they connect, which is
+//! when their own word counts, or for [`PRESUMED_MAX`]. `instances` keeps them on the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::identity::Subject;
 use model::name::Name;
 use model::snapshot::Endpoint;
+use serde::{Deserialize, Serialize};
 
 /// From one heartbeat to the next.
 pub const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long an instance may be silent: three heartbeats are missing then. It holds for one whose stream has ended as well.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
-/// How long the registry may be incomplete after a start; longer than a role's longest wait between two attempts to connect.
+/// How long an instance is presumed to live after a restart of the control plane, from when the first role has connected. A role tries
+/// to connect each second; one that needs longer is slow, or the way from it is still cut.
+pub const PRESUMED_MAX: Duration = Duration::from_secs(30);
+/// How long roles that serve work on what they have after a start at which nobody knows who lived before; longer than a role's
+/// longest wait between two attempts to connect.
 pub const REFILL: Duration = Duration::from_secs(5);
 /// As many instances that fall silent together say that it is the control plane which is cut off, and not they that are gone.
 const ALONE_MIN: usize = 2;
@@ -33,7 +38,7 @@ pub struct Registry {
 }
 
 /// What an instance says of itself when its stream begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Its name.
     pub instance: Name,
@@ -64,6 +69,9 @@ pub struct Instance {
     pub draining: bool,
     /// It has been silent for too long and is out, though its stream stands.
     pub silent: bool,
+    /// It lived before the control plane's restart and has not connected since.
+    pub presumed: bool,
+    // Last; of a presumed one, since when it is awaited.
     seen: Duration,
     // The stream that speaks for it; `None` once that has ended.
     stream: Option<u64>,
@@ -81,9 +89,29 @@ pub enum Error {
 }
 
 impl Registry {
+    /// Presumes that instances live which lived before the control plane's restart, as many of each subject as are allowed.
+    pub fn presume(&mut self, lived: impl IntoIterator<Item = (Subject, Hello)>, at: Duration) {
+        for (subject, Hello { instance, subset, address }) in lived {
+            let instances = self.instances.entry(subject).or_default();
+            if instances.len() < INSTANCES_MAX {
+                instances.entry(instance).or_insert(Instance {
+                    subset,
+                    address,
+                    healthy: true,
+                    draining: false,
+                    silent: false,
+                    presumed: true,
+                    seen: at,
+                    stream: None,
+                });
+            }
+        }
+    }
+
     /// An instance begins a stream. It counts once it reports that it is healthy.
     ///
-    /// One that reconnects stays what it was, so that no endpoint flickers; one that has moved begins anew.
+    /// One that reconnects stays what it was, so that no endpoint flickers; one that has moved begins anew. Whoever comes takes the
+    /// place of one that is presumed only.
     ///
     /// # Errors
     /// When the subject has as many instances as are allowed.
@@ -94,11 +122,12 @@ impl Registry {
         let (healthy, draining) =
             known.map_or((false, false), |known| (known.healthy && !known.silent, known.draining));
         if !instances.contains_key(&instance) && instances.len() >= INSTANCES_MAX {
-            return Err(Error::Full);
+            let presumed = instances.iter().find(|(_, instance)| instance.presumed).map(|(name, _)| name.clone());
+            instances.remove(&presumed.ok_or(Error::Full)?);
         }
         self.streams += 1;
         let stream = Some(self.streams);
-        let entry = Instance { subset, address, healthy, draining, silent: false, seen: at, stream };
+        let entry = Instance { subset, address, healthy, draining, silent: false, presumed: false, seen: at, stream };
         instances.insert(instance.clone(), entry);
         Ok(Stream { subject: subject.clone(), instance, number: self.streams })
     }
@@ -138,7 +167,7 @@ impl Registry {
         let mut changed = false;
         for instances in self.instances.values_mut() {
             instances.retain(|_, instance| {
-                if at.saturating_sub(instance.seen) <= SILENCE_MAX {
+                if at.saturating_sub(instance.seen) <= instance.silence_max() {
                     return true;
                 }
                 changed |= instance.is_live();
@@ -151,10 +180,10 @@ impl Registry {
     }
 
     /// Roles work on what they know while the control plane is out of reach; whoever comes back first must not be told that all
-    /// the others are gone.
+    /// the others are gone. The same holds after a restart, until the first one has come.
     fn hears_nobody(&self, at: Duration) -> bool {
         let mut counted = self.instances.values().flat_map(BTreeMap::values).filter(|instance| !instance.silent);
-        let silent = |instance: &Instance| at.saturating_sub(instance.seen) > SILENCE_MAX;
+        let silent = |instance: &Instance| instance.presumed || at.saturating_sub(instance.seen) > SILENCE_MAX;
         let known = counted.clone().count();
         known >= ALONE_MIN && counted.all(silent)
     }
@@ -174,6 +203,23 @@ impl Registry {
             Some(Endpoint { instance: name.clone(), address, subset: instance.subset.clone() })
         };
         self.instances.get(subject).into_iter().flatten().filter_map(live).collect()
+    }
+
+    /// Who lives, by subject and name: whom a restarted control plane may presume to live.
+    #[must_use]
+    pub fn living(&self) -> Vec<(Subject, Hello)> {
+        let living = self.instances().filter(|(_, _, instance)| instance.is_live());
+        let kept = living.map(|(subject, name, Instance { subset, address, .. })| {
+            (subject.clone(), Hello { instance: name.clone(), subset: subset.clone(), address: *address })
+        });
+        kept.collect()
+    }
+
+    /// Subjects of which an instance is presumed to live.
+    #[must_use]
+    pub fn presumed_subjects(&self) -> BTreeSet<Subject> {
+        let presumed = self.instances().filter(|(_, _, instance)| instance.presumed);
+        presumed.map(|(subject, _, _)| subject.clone()).collect()
     }
 
     /// Whether others are told of an instance.
@@ -217,6 +263,10 @@ impl Instance {
     pub fn is_live(&self) -> bool {
         self.healthy && !self.draining && !self.silent
     }
+
+    fn silence_max(&self) -> Duration {
+        if self.presumed { PRESUMED_MAX } else { SILENCE_MAX }
+    }
 }
 
 impl Stream {
@@ -234,172 +284,4 @@ impl Stream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What happens to the instances `a` and `b` of one service, and when, in tenths of a second.
-    enum Step {
-        Hello(&'static str),
-        Beat(&'static str),
-        Sick(&'static str),
-        Draining(&'static str),
-        End(&'static str),
-        /// The control plane itself.
-        Slept,
-        Look,
-    }
-    use Step::{Beat, Draining, End, Hello as Begin, Look, Sick, Slept};
-
-    /// What it tells, and its steps: when, what happens, and who lives after it.
-    type Story = (&'static str, Vec<(u64, Step, &'static str)>);
-
-    #[derive(Default)]
-    struct Run {
-        registry: Registry,
-        streams: BTreeMap<&'static str, Stream>,
-    }
-
-    fn subject() -> Subject {
-        Subject::Service(Name::new("s").unwrap())
-    }
-
-    fn hello(name: &str) -> Hello {
-        let address = Some(([127, 0, 0, 1], u16::from(name.as_bytes()[0])).into());
-        Hello { instance: Name::new(name).unwrap(), subset: None, address }
-    }
-
-    impl Run {
-        fn step(&mut self, tenths: u64, step: &Step) -> String {
-            let at = Duration::from_millis(tenths * 100);
-            if matches!(step, Slept) {
-                self.registry.forgive(at);
-            }
-            let before = self.live();
-            let mut told = self.registry.expire(at);
-            match step {
-                Begin(name) => {
-                    let stream = self.registry.hello(&subject(), hello(name), at).unwrap();
-                    self.streams.insert(name, stream);
-                }
-                Beat(name) => told |= self.registry.heartbeat(&self.streams[name], true, false, at).unwrap(),
-                Sick(name) => told |= self.registry.heartbeat(&self.streams[name], false, false, at).unwrap(),
-                Draining(name) => told |= self.registry.heartbeat(&self.streams[name], true, true, at).unwrap(),
-                End(name) => self.registry.ended(&self.streams[name]),
-                Slept | Look => {}
-            }
-            let after = self.live();
-            assert_eq!(told, before != after, "at {tenths}: {before:?} to {after:?}");
-            after
-        }
-
-        fn live(&self) -> String {
-            self.registry.endpoints(&subject()).iter().map(|endpoint| endpoint.instance.to_string()).collect()
-        }
-    }
-
-    #[test]
-    fn who_lives() {
-        let stories: [Story; 10] = [
-            (
-                "a hello is no health",
-                vec![(0, Begin("a"), ""), (1, Beat("a"), "a"), (2, Sick("a"), ""), (3, Beat("a"), "a")],
-            ),
-            ("two", vec![(0, Begin("b"), ""), (0, Beat("b"), "b"), (1, Begin("a"), "b"), (1, Beat("a"), "ab")]),
-            ("three are missing", vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (30, Look, "a"), (31, Look, "")]),
-            (
-                "out and back",
-                vec![
-                    (0, Begin("a"), ""),
-                    (0, Beat("a"), "a"),
-                    (0, Begin("b"), "a"),
-                    (20, Beat("b"), "ab"),
-                    (31, Beat("b"), "b"),
-                    (40, Beat("a"), "ab"),
-                ],
-            ),
-            (
-                "an end is grace",
-                vec![
-                    (0, Begin("a"), ""),
-                    (0, Beat("a"), "a"),
-                    (5, End("a"), "a"),
-                    (30, Begin("b"), "a"),
-                    (31, Beat("b"), "b"),
-                ],
-            ),
-            (
-                "a drained end is none",
-                vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (5, Draining("a"), ""), (6, End("a"), "")],
-            ),
-            (
-                "a reconnect does not flicker",
-                vec![
-                    (0, Begin("a"), ""),
-                    (0, Beat("a"), "a"),
-                    (5, End("a"), "a"),
-                    (9, Begin("a"), "a"),
-                    (10, Beat("a"), "a"),
-                ],
-            ),
-            (
-                "a return after silence begins anew",
-                vec![
-                    (0, Begin("a"), ""),
-                    (0, Beat("a"), "a"),
-                    (0, Begin("b"), "a"),
-                    (20, Sick("b"), "a"),
-                    (40, Begin("a"), ""),
-                    (41, Beat("a"), "a"),
-                ],
-            ),
-            (
-                "who hears nobody is alone",
-                vec![
-                    (0, Begin("a"), ""),
-                    (0, Beat("a"), "a"),
-                    (0, Begin("b"), "a"),
-                    (0, Beat("b"), "ab"),
-                    (90, Look, "ab"),
-                    (100, Beat("a"), "ab"),
-                    (101, Look, "ab"),
-                    (130, Beat("a"), "ab"),
-                    (131, Look, "ab"),
-                    (132, Look, "a"),
-                ],
-            ),
-            (
-                "own sleep is nobody's fault",
-                vec![(0, Begin("a"), ""), (0, Beat("a"), "a"), (90, Slept, "a"), (120, Look, "a"), (121, Look, "")],
-            ),
-        ];
-        for (story, steps) in stories {
-            let mut run = Run::default();
-            for (tenths, step, live) in steps {
-                assert_eq!(run.step(tenths, &step), live, "{story}, at {tenths}");
-            }
-        }
-    }
-
-    #[test]
-    fn only_the_latest_stream_speaks_for_an_instance() {
-        let mut registry = Registry::default();
-        let old = registry.hello(&subject(), hello("a"), Duration::ZERO).unwrap();
-        let new = registry.hello(&subject(), hello("a"), Duration::ZERO).unwrap();
-        assert!(!registry.is_current(&old) && registry.is_current(&new));
-        assert_eq!(registry.heartbeat(&old, true, false, Duration::ZERO), Err(Error::Superseded));
-        assert_eq!(registry.heartbeat(&new, true, false, Duration::ZERO), Ok(true));
-        registry.ended(&old);
-        assert_eq!(registry.endpoints(&subject()).len(), 1);
-    }
-
-    #[test]
-    fn a_subject_has_a_bound_of_instances() {
-        let mut registry = Registry::default();
-        for index in 0..INSTANCES_MAX {
-            registry.hello(&subject(), hello(&format!("a-{index}")), Duration::ZERO).unwrap();
-        }
-        assert_eq!(registry.hello(&subject(), hello("b"), Duration::ZERO), Err(Error::Full));
-        assert!(registry.hello(&subject(), hello("a-7"), Duration::ZERO).is_ok());
-        assert!(registry.hello(&Subject::Broker, hello("b"), Duration::ZERO).is_ok());
-    }
-}
+mod tests;

@@ -26,6 +26,9 @@ pub struct Instance {
     pub healthy: bool,
     /// It is about to end.
     pub draining: bool,
+    /// It lived before the control plane's restart, and has not connected since. Earlier releases do not say it.
+    #[serde(default)]
+    pub presumed: bool,
 }
 
 /// A role that has a stream, and how far it is.
@@ -70,6 +73,7 @@ pub(crate) fn registry(hub: &Hub) -> Vec<Instance> {
             live: instance.is_live(),
             healthy: instance.healthy,
             draining: instance.draining,
+            presumed: instance.presumed,
         });
         shown.collect()
     })

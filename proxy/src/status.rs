@@ -2,7 +2,6 @@
 //! stand and why.
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use http::request::Parts;

@@ -26,7 +26,8 @@ use crate::registry::HEARTBEAT;
 
 /// The wait after the first stream that broke.
 const RETRY_INITIAL: Duration = Duration::from_millis(100);
-/// The longest wait between two attempts; well below the time in which the registry refills after a restart of the control plane.
+/// The longest wait between two attempts; well below the time for which an instance is presumed to live after a restart of the control
+/// plane, and below that in which the registry refills where nobody knows who lived.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How long the control plane may take to open the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);

@@ -67,3 +67,30 @@ async fn an_instance_has_withdrawn_when_no_caller_is_to_be_waited_for() {
         assert!(meeting.has_withdrawn(), "way {way}");
     }
 }
+
+#[tokio::test]
+async fn a_withdrawal_waits_for_callers_that_are_presumed_to_live() {
+    let before = Meeting::new();
+    let lived = before.hub.view(|_, registry, _| registry.living());
+    let hub = Hub::new(before.hub.revision(), true, 0);
+    assert!(hub.refilled().is_some());
+    hub.presume(lived);
+    assert!(hub.refilled().is_none(), "what is told is no less than before, so nobody has to wait");
+    let join = |stream: &Stream, draining| {
+        let hello =
+            Hello { instance: stream.instance().clone(), subset: None, address: Some(([127, 0, 0, 1], 1).into()) };
+        let stream = hub.hello(stream.subject(), hello).unwrap();
+        hub.heartbeat(&stream, true, draining).unwrap();
+        stream
+    };
+    let withdrawn = || hub.withdrawn(before.leaving.subject(), before.leaving.instance()).now_or_never().is_some();
+    assert!(!withdrawn(), "it is presumed to live itself");
+    join(&before.leaving, true);
+    assert!(!withdrawn(), "its caller has not come back yet, and sends to it");
+    let caller = join(&before.caller, false);
+    let told = hub.snapshot(caller.subject()).unwrap();
+    hub.sent(&caller, &told);
+    assert!(!withdrawn(), "its caller has not answered");
+    hub.answered(&caller, told.version, None);
+    assert!(withdrawn());
+}

@@ -15,6 +15,7 @@ use model::identity::{SpiffeId, Subject};
 use model::name::Name;
 use runtime::drain::{self, Drain, Signal};
 use runtime::identity::Identity;
+use runtime::lanes::Place;
 use runtime::metrics::Metrics;
 use runtime::{clock, net, tls};
 use rustls::ClientConfig;
@@ -98,6 +99,7 @@ impl Machine {
             file: mesh.map(config),
             disk: self.disk.clone(),
             dir: PathBuf::from("/control"),
+            place: Place::Inline,
             listen: self.listen,
             admin: Some(([127, 0, 0, 1], 0).into()),
             token_secret: self.secret.clone(),

@@ -1,12 +1,15 @@
 //! What a restart of the control plane keeps, and that nobody loses by it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use model::identity::Subject;
+use model::snapshot::Snapshot;
 use runtime::tls::Alpn;
+use rustls::ClientConfig;
 use storage::disk::{Disk as _, read_whole, replace};
 
-use crate::fixture::{Bare, MESH, Machine, Role, config, endpoints, hello, soon, until};
+use crate::fixture::{Bare, MESH, Machine, Role, Running, config, endpoints, hello, name, soon, until};
 
 #[tokio::test]
 async fn revisions_and_the_root_are_kept() {
@@ -115,42 +118,126 @@ async fn what_an_earlier_release_kept_is_taken_up() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn a_running_role_is_not_told_of_an_emptied_registry() {
-    let mut machine = Machine::new();
-    let running = machine.start(MESH).await;
-    let (orders, payments) = (
-        running.enrolled("service/orders", "orders-0").await,
-        running.enrolled("service/payments", "payments-0").await,
-    );
-    let mut caller = Role::start(running.control(), orders, "orders-0", 9_001);
-    let mut callee = Role::start(running.control(), payments.clone(), "payments-0", 9_002);
-    callee.applied().await;
-    let mut before = caller.applied().await;
-    while endpoints(&before, "payments").is_empty() {
-        before = caller.applied().await;
-    }
-    until("it has converged", || running.plane.sidecars()[0].converged).await;
-    callee.stop().await;
-    running.stop().await;
+/// A caller and two instances of what it calls, of which nobody says goodbye when the control plane restarts.
+struct Before {
+    machine: Machine,
+    running: Running,
+    caller: Role,
+    steady: Role,
+    // What the late one proves itself with.
+    late: Arc<ClientConfig>,
+}
 
-    // The callee comes back later than the caller.
+impl Before {
+    /// The control plane has restarted, and `payments-1` has not connected yet.
+    async fn restarted(between: impl FnOnce(&Machine)) -> Self {
+        let mut machine = Machine::new();
+        let running = machine.start(MESH).await;
+        let orders = running.enrolled("service/orders", "orders-0").await;
+        let payments = running.enrolled("service/payments", "payments-0").await;
+        let late = running.enrolled("service/payments", "payments-1").await;
+        let late = late.current().client(&Subject::ControlPlane, Alpn::Http2).unwrap();
+        let mut caller = Role::start(running.control(), orders, "orders-0", 9_001);
+        let mut steady = Role::start(running.control(), payments, "payments-0", 9_002);
+        steady.applied().await;
+        let bare = Bare::open(&running, late.clone(), hello("payments-1", 9_003)).await.unwrap();
+        bare.beat(true).await;
+        caller.told_of("payments", &["payments-0", "payments-1"]).await;
+        drop(bare);
+        running.stop().await;
+        between(&machine);
+        let running = machine.start(MESH).await;
+        Self { machine, running, caller, steady, late }
+    }
+
+    async fn stop(self) {
+        self.caller.stop().await;
+        self.steady.stop().await;
+        self.running.stop().await;
+    }
+}
+
+/// Five seconds after the restart it was gone from what others were told, though it lived.
+#[tokio::test]
+async fn an_instance_that_comes_late_after_a_restart_is_missing_nowhere() {
+    let mut before = Before::restarted(|_| {}).await;
+    let (running, caller) = (&before.running, &mut before.caller);
+    // It is told at once, and not of less than it knows.
+    let first = caller.applied().await;
+    assert_eq!(endpoints(&first, "payments"), ["payments-0", "payments-1"]);
+    let presumed = || {
+        let registry = running.plane.registry();
+        let presumed = registry.iter().filter(|instance| instance.presumed && instance.live);
+        presumed.map(|instance| instance.instance.to_string()).collect::<Vec<_>>()
+    };
+    until("all others are back", || presumed() == ["payments-1"]).await;
+    // Whoever starts anew is told of it too.
+    let fresh = running.enrolled("service/orders", "orders-1").await;
+    let mut fresh = Role::start(running.control(), fresh, "orders-1", 9_004);
+    assert_eq!(endpoints(&fresh.applied().await, "payments"), ["payments-0", "payments-1"]);
+    // A new revision reaches everyone without a wait, and takes nobody out.
+    let more = format!("{MESH}  tax: {{command: shop tax}}\n");
+    running.plane.publish(config(&more)).unwrap();
+    let next = caller.applied().await;
+    assert_eq!((next.revision, endpoints(&next, "payments").len()), (2, 2));
+    // When it comes, what it says counts.
+    let late = Bare::open(running, before.late.clone(), hello("payments-1", 9_003)).await.unwrap();
+    late.beat(false).await;
+    caller.told_of("payments", &["payments-0"]).await;
+    assert!(presumed().is_empty());
+    fresh.stop().await;
+    before.stop().await;
+}
+
+/// Callers had the old address for five seconds.
+#[tokio::test]
+async fn an_instance_that_moved_during_a_restart_is_told_of_at_once() {
+    let mut before = Before::restarted(|_| {}).await;
+    let address = |snapshot: &Snapshot| snapshot.services[&name("payments")].endpoints[1].address.port();
+    // It is told before the moved one has come, so nothing holds snapshots back.
+    assert_eq!(address(&before.caller.applied().await), 9_003);
+    let moved = Bare::open(&before.running, before.late.clone(), hello("payments-1", 9_009)).await.unwrap();
+    moved.beat(true).await;
+    let told =
+        async { while address(&before.caller.told_of("payments", &["payments-0", "payments-1"]).await) != 9_009 {} };
+    soon("the new address", told).await;
+    before.stop().await;
+}
+
+#[tokio::test]
+async fn who_said_goodbye_before_a_restart_is_not_presumed_to_live() {
+    let before = Before::restarted(|_| {}).await;
+    let Before { mut machine, running, mut caller, steady, .. } = before;
+    let is_back = || running.plane.sidecars().iter().any(|sidecar| sidecar.instance.as_str() == "payments-0");
+    until("it is back", is_back).await;
+    steady.stop().await;
+    caller.told_of("payments", &["payments-1"]).await;
+    running.stop().await;
     let running = machine.start(MESH).await;
-    until("the caller is back", || running.is_live("orders-0")).await;
-    let settings = payments.current().client(&Subject::ControlPlane, Alpn::Http2).unwrap();
-    let callee = Bare::open(&running, settings, hello("payments-0", 9_002)).await.unwrap();
-    callee.beat(true).await;
+    assert_eq!(endpoints(&caller.applied().await, "payments"), ["payments-1"]);
+    caller.stop().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn where_nobody_knows_who_lived_a_running_role_waits() {
+    let mut before = Before::restarted(|machine| {
+        control::forget_instances(&*machine.disk, Path::new("/control")).unwrap();
+    })
+    .await;
+    // The late one comes later than the caller, and before the wait is over.
+    until("the caller is back", || before.running.is_live("orders-0")).await;
+    assert!(before.running.plane.registry().iter().all(|instance| !instance.presumed));
+    let late = Bare::open(&before.running, before.late.clone(), hello("payments-1", 9_003)).await.unwrap();
+    late.beat(true).await;
     let next = async {
         loop {
             tokio::select! {
-                snapshot = caller.applied() => return snapshot,
-                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => callee.beat(true).await,
+                snapshot = before.caller.applied() => return snapshot,
+                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => late.beat(true).await,
             }
         }
     };
-    let after = soon("a snapshot", next).await;
-    assert_eq!(endpoints(&after, "payments"), ["payments-0"]);
-    assert!(after.version > before.version);
-    caller.stop().await;
-    running.stop().await;
+    assert_eq!(endpoints(&soon("a snapshot", next).await, "payments"), ["payments-0", "payments-1"]);
+    before.stop().await;
 }

@@ -56,6 +56,7 @@ pub async fn run(options: Options, ground: Ground, stop: Drain) -> anyhow::Resul
         file: options.file,
         disk: ground.disk.clone(),
         dir: options.data.clone(),
+        place: ground.place(),
         listen: options.listen,
         admin: options.admin,
         token_secret: options.token_secret,

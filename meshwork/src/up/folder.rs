@@ -126,6 +126,14 @@ impl Folder {
         self.root.join("run").join(format!("{instance}.ready"))
     }
 
+    /// Forgets who lived in an earlier run: nobody of it does any more, and others may be where they were.
+    ///
+    /// # Errors
+    /// As the disk says.
+    pub(crate) fn forget_instances(&self) -> io::Result<()> {
+        control::forget_instances(&RealDisk, &self.root.join(CONTROL_PLANE))
+    }
+
     /// A fresh secret: tokens of an earlier run open nothing.
     pub(crate) fn make_secret(&self) -> anyhow::Result<Secret> {
         let secret = Secret::generate()?;

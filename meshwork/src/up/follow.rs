@@ -108,7 +108,11 @@ impl<'a> Follow<'a> {
         }
         // Without the registry nobody knows whether callers were told of what was replaced last.
         let live = self.operator.instances().await.ok()?;
-        let live = live.into_iter().filter(|instance| instance.live).map(|instance| instance.instance).collect();
+        let live = live
+            .into_iter()
+            .filter(|instance| instance.live && !instance.presumed)
+            .map(|instance| instance.instance)
+            .collect();
         let now = self.now(&live);
         self.refuse(&now);
         let refused = self.refused.iter().map(|(name, _)| name).chain(&self.failed).cloned().collect();

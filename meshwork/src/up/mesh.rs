@@ -81,6 +81,7 @@ impl Mesh {
                 "an earlier run in this folder was killed and left processes behind; they were killed"
             );
         }
+        folder.forget_instances().map_err(|error| Error::Prepare(error.into()))?;
         let launch = Arc::new(Launch {
             secret: folder.make_secret().map_err(Error::Prepare)?,
             ports: Ports::open(folder.root()),

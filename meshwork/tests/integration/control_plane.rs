@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use control::{ControlPlane, token};
 use runtime::drain::Drain;
+use runtime::lanes::Place;
 use runtime::metrics::Metrics;
 use storage::disk::memory::MemoryDisk;
 
@@ -26,6 +27,7 @@ pub async fn start_with(
         file: Some(model::config::check("mesh.yaml", text).unwrap().config),
         disk,
         dir: PathBuf::from("/control"),
+        place: Place::Thread,
         listen: ([127, 0, 0, 1], 0).into(),
         admin: None,
         token_secret: secret.clone(),

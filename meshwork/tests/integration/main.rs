@@ -15,6 +15,7 @@ mod member;
 mod outside;
 mod process;
 mod refused;
+mod restart;
 mod sidecar;
 mod up;
 mod up_life;

@@ -45,6 +45,7 @@ struct Seen {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Registered {
     known: bool,
+    presumed: bool,
     live: bool,
     rejected: Option<String>,
 }
@@ -112,6 +113,9 @@ fn verdict(seen: &Seen) -> Verdict {
         Some(Registered { known: false, .. }) => {
             failing("failing", "the control plane does not hear from it".to_owned())
         }
+        Some(Registered { presumed: true, .. }) => {
+            failing("failing", "the control plane has not heard from it since its own restart".to_owned())
+        }
         Some(Registered { rejected: Some(why), .. }) => {
             failing("failing", format!("it rejected the configuration and works on with an older one: {why}"))
         }
@@ -154,8 +158,9 @@ fn registered(registry: &Value, sidecars: &Value) -> BTreeMap<String, Registered
     let mut all = BTreeMap::new();
     for instance in list(registry, "instances") {
         let Some(name) = instance["instance"].as_str() else { continue };
-        let live = instance["live"].as_bool().unwrap_or_default();
-        all.insert(name.to_owned(), Registered { known: true, live, rejected: None });
+        let is = |key: &str| instance[key].as_bool().unwrap_or_default();
+        let (live, presumed) = (is("live"), is("presumed"));
+        all.insert(name.to_owned(), Registered { known: true, presumed, live, rejected: None });
     }
     for sidecar in list(sidecars, "sidecars") {
         let found = sidecar["instance"].as_str().and_then(|name| all.get_mut(name));
@@ -191,7 +196,7 @@ mod tests {
     use super::*;
 
     fn well() -> Seen {
-        let registry = Some(Registered { known: true, live: true, rejected: None });
+        let registry = Some(Registered { known: true, presumed: false, live: true, rejected: None });
         Seen { ended: false, suspended: false, role: Ok(()), application: Ok(()), registry }
     }
 
@@ -199,8 +204,9 @@ mod tests {
     fn only_what_answers_and_is_called_is_ready() {
         let no = || Err("connection refused".to_owned());
         let registry = |known, live, rejected: Option<&str>| {
-            Some(Registered { known, live, rejected: rejected.map(str::to_owned) })
+            Some(Registered { known, presumed: false, live, rejected: rejected.map(str::to_owned) })
         };
+        let presumed = Some(Registered { known: true, presumed: true, live: true, rejected: None });
         let cases = [
             (well(), "ready", ""),
             (Seen { registry: None, ..well() }, "ready", ""),
@@ -210,6 +216,7 @@ mod tests {
             (Seen { application: no(), ..well() }, "failing", "its application does not answer"),
             (Seen { registry: registry(false, false, None), ..well() }, "failing", "does not hear from it"),
             (Seen { registry: registry(true, false, None), ..well() }, "failing", "does not tell others"),
+            (Seen { registry: presumed, ..well() }, "failing", "has not heard from it since its own restart"),
             (Seen { registry: registry(true, true, Some("no room")), ..well() }, "failing", "no room"),
         ];
         for (seen, state, why) in cases {
@@ -222,10 +229,11 @@ mod tests {
     #[test]
     fn the_control_planes_two_lists_are_one() {
         let all = registered(
-            &json!({"instances": [{"instance": "a-0", "live": true}, {"instance": "b-0", "live": false}]}),
+            &json!({"instances": [{"instance": "a-0", "live": true, "presumed": true}, {"instance": "b-0", "live": false}]}),
             &json!({"sidecars": [{"instance": "a-0", "rejected": null}, {"instance": "b-0", "rejected": {"why": "no"}}]}),
         );
-        assert_eq!(all["a-0"], Registered { known: true, live: true, rejected: None });
-        assert_eq!(all["b-0"], Registered { known: true, live: false, rejected: Some("no".to_owned()) });
+        assert_eq!(all["a-0"], Registered { known: true, presumed: true, live: true, rejected: None });
+        let b = Registered { known: true, presumed: false, live: false, rejected: Some("no".to_owned()) };
+        assert_eq!(all["b-0"], b);
     }
 }
