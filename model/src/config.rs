@@ -170,6 +170,7 @@ pub struct Inbound {
 
 /// When an endpoint's breaker opens and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Breaker {
     /// Failures in a row that open it, from 1. 5.
     pub consecutive_failures: u32,
@@ -177,6 +178,9 @@ pub struct Breaker {
     pub open: Duration,
     /// The longest it stays open. 30 s.
     pub open_max: Duration,
+    /// Which share of a service's endpoints may be left alone at a time, from 0.0 to 1.0, rounded down: less than 1.0 always
+    /// leaves one. 0.5.
+    pub max_ejected: f64,
 }
 
 /// A door for clients from outside.
@@ -389,7 +393,8 @@ impl Default for Retry {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { consecutive_failures: 5, open: Duration::from_secs(1), open_max: Duration::from_secs(30) }
+        let (open, open_max) = (Duration::from_secs(1), Duration::from_secs(30));
+        Self { consecutive_failures: 5, open, open_max, max_ejected: 0.5 }
     }
 }
 

@@ -499,7 +499,7 @@ fn the_schema_holds_every_key_and_describes_it() {
             "health": {"path": "/", "interval": "1s", "timeout": "1s"},
             "calls": ["b"], "publishes": ["q"], "consumes": [{"queue": "q", "topic": "t", "path": "/", "concurrency": 1}],
             "inbound": {"body_max": "1B", "concurrent_max": 1},
-            "breaker": {"consecutive_failures": 1, "open": "1s", "open_max": "1s"},
+            "breaker": {"consecutive_failures": 1, "open": "1s", "open_max": "1s", "max_ejected": "50%"},
             "external": {"addresses": ["a:1"], "tls": {"name": "a", "roots": "b"}},
         }},
         "gateways": {"g": {"listen": "127.0.0.1:1", "body_max": "1B", "backends": [

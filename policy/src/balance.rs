@@ -2,8 +2,13 @@
 //! (`tower/src/load/peak_ewma.rs`) and Linkerd do it.
 //!
 //! Two endpoints are drawn, the one with the lower cost is taken; cost = (estimated round trip + penalty) × (attempts in
-//! progress + 1). What this leaves to whom: which endpoints there are, to the snapshot; whether an endpoint may be asked at
-//! all, to [`crate::breaker`].
+//! progress + 1). What this leaves to whom: which endpoints there are, to the snapshot; whether an endpoint should be asked, to
+//! [`crate::breaker`].
+//!
+//! An endpoint whose breaker is open is ejected: it is not picked. Of a set no more than a share is (Envoy
+//! `max_ejection_percent`): where more breakers are open, all of them are asked as if they were closed (Envoy "panic"), since
+//! what so many do alike is hardly the fault of each, and the few others would have to carry it all. Their penalties make them
+//! dear, so that the others still come first.
 
 mod load;
 
@@ -20,8 +25,17 @@ pub enum Candidate {
     Fit(f64),
     /// An earlier attempt of the same request has gone there.
     Tried,
-    /// Its breaker is open, or half-open with the probe under way.
-    Open,
+    /// Its breaker is open, or half-open with the probe under way; this would be its cost.
+    Open(f64),
+}
+
+/// The endpoint that gets an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picked {
+    /// Which one.
+    pub index: usize,
+    /// Its breaker is open, and it is picked all the same: more are open than may be ejected.
+    pub in_spite: bool,
 }
 
 /// Why no endpoint is picked.
@@ -30,7 +44,7 @@ pub enum NoEndpoint {
     /// There is none.
     #[error("no instance is alive")]
     None,
-    /// Every breaker is open. Choosing one all the same ("panic") is the caller's to decide (envoy#2671: users are surprised).
+    /// Every breaker is open, and all may be ejected.
     #[error("the breaker of every instance is open")]
     AllOpen,
     /// All whose breakers are not open were tried. A caller may begin anew with none excluded.
@@ -45,20 +59,38 @@ pub fn candidate(load: &Load, breaker: &Breaker, now: Tick) -> Candidate {
     match breaker.standing(now) {
         Standing::Closed => Candidate::Fit(load.cost(now)),
         Standing::Due => Candidate::Fit(0.0),
-        Standing::Open { .. } | Standing::HalfOpen => Candidate::Open,
+        Standing::Open { .. } | Standing::HalfOpen => Candidate::Open(load.cost(now)),
     }
 }
 
-/// Picks one of `count` endpoints. Two are drawn; only when one of them cannot be asked, the others are looked through from
-/// there on for one that can.
+/// How many of `count` endpoints may be ejected at a time: that share, rounded down, so that less than 100 % always leaves one.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a few"
+)]
+pub fn ejected_max(count: usize, share: f64) -> usize {
+    // 29 % of 100 is 28.999…
+    (share.mul_add(count as f64, 1e-9)) as usize
+}
+
+/// Picks one of `count` endpoints, of which the share `ejected` may be left alone for their breakers. Two are drawn; only when
+/// one of them is not simply fit, the others are looked through from there on.
 ///
 /// # Errors
 /// When none of them can be asked.
-pub fn pick(count: usize, random: u64, candidate: impl Fn(usize) -> Candidate) -> Result<usize, NoEndpoint> {
+pub fn pick(
+    count: usize,
+    random: u64,
+    ejected: f64,
+    candidate: impl Fn(usize) -> Candidate,
+) -> Result<Picked, NoEndpoint> {
     let bound = u32::try_from(count).unwrap_or(u32::MAX);
     match bound {
         0 => return Err(NoEndpoint::None),
-        1 => return scan(1, 0, candidate),
+        1 => return scan(1, 0, ejected, candidate),
         _ => {}
     }
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the draw")]
@@ -67,24 +99,42 @@ pub fn pick(count: usize, random: u64, candidate: impl Fn(usize) -> Candidate) -
     // Drawn among the others, so that it is another one.
     let second = (first + 1 + draw::index(low, bound - 1)) % bound;
     match (candidate(first as usize), candidate(second as usize)) {
-        (Candidate::Fit(one), Candidate::Fit(other)) => Ok(if one <= other { first } else { second } as usize),
-        _ => scan(count, first as usize, candidate),
+        (Candidate::Fit(one), Candidate::Fit(other)) => {
+            let index = if one <= other { first } else { second } as usize;
+            Ok(Picked { index, in_spite: false })
+        }
+        _ => scan(count, first as usize, ejected, candidate),
     }
 }
 
 /// The cheaper of the first two, from `start` on, that can be asked.
-fn scan(count: usize, start: usize, candidate: impl Fn(usize) -> Candidate) -> Result<usize, NoEndpoint> {
-    let (mut best, mut tried) = (None::<(f64, usize)>, false);
+fn scan(
+    count: usize,
+    start: usize,
+    ejected: f64,
+    candidate: impl Fn(usize) -> Candidate,
+) -> Result<Picked, NoEndpoint> {
+    let open = (0..count).filter(|index| matches!(candidate(*index), Candidate::Open(_))).count();
+    let all = open > ejected_max(count, ejected);
+    let (mut best, mut tried) = (None::<(f64, Picked)>, false);
     for index in (start..count).chain(0..start) {
-        match (candidate(index), best) {
-            (Candidate::Fit(cost), None) => best = Some((cost, index)),
-            (Candidate::Fit(cost), Some((least, found))) => return Ok(if least <= cost { found } else { index }),
-            (Candidate::Tried, _) => tried = true,
-            (Candidate::Open, _) => {}
+        let (cost, in_spite) = match candidate(index) {
+            Candidate::Fit(cost) => (cost, false),
+            Candidate::Open(cost) if all => (cost, true),
+            Candidate::Tried => {
+                tried = true;
+                continue;
+            }
+            Candidate::Open(_) => continue,
+        };
+        let picked = Picked { index, in_spite };
+        match best {
+            None => best = Some((cost, picked)),
+            Some((least, found)) => return Ok(if least <= cost { found } else { picked }),
         }
     }
     let none = if tried { NoEndpoint::AllTried } else { NoEndpoint::AllOpen };
-    best.map(|(_, index)| index).ok_or(none)
+    best.map(|(_, picked)| picked).ok_or(none)
 }
 
 #[cfg(test)]

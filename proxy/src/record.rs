@@ -8,8 +8,9 @@ use http::header::HeaderName;
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use policy::bulkhead::Permit;
-use policy::classify::{self, Outcome};
+use policy::classify::{self, Ending, code};
 use policy::time::Tick;
+use runtime::http::BoxError;
 
 use crate::access_log::Line;
 use crate::edge::{Arrival, InFlight};
@@ -41,6 +42,8 @@ pub(crate) struct Record {
     /// `None` until there is an answer.
     pub(crate) status: Option<StatusCode>,
     pub(crate) grpc_status: Option<u8>,
+    /// It is the client's own deadline that bounds the request, and not the mesh file.
+    pub(crate) hurried: bool,
     pub(crate) meters: Option<Arc<RouteMeters>>,
     pub(crate) lease: Option<Lease>,
     pub(crate) log: Option<Box<Line>>,
@@ -63,6 +66,7 @@ impl Record {
             extended: false,
             status: None,
             grpc_status: None,
+            hurried: false,
             meters: None,
             lease: None,
             log: None,
@@ -87,9 +91,8 @@ impl Record {
     pub(crate) fn frame(&mut self, frame: &Frame<Bytes>) {
         if let Some(data) = frame.data_ref() {
             self.bytes += data.len() as u64;
-            if self.lease.as_ref().is_some_and(Lease::is_probe) {
-                // A stream may be endless; that it has begun is what the probe was for.
-                self.settle(Outcome::Served);
+            if let Some(lease) = &mut self.lease {
+                lease.begun(self.arrival.plane.as_ref());
             }
         } else if let Some(trailers) = frame.trailers_ref() {
             self.trailers(trailers);
@@ -101,14 +104,48 @@ impl Record {
             && let Some(status) = grpc_status(trailers)
         {
             self.grpc_status = Some(status);
-            self.settle(classify::grpc(status));
+            self.settle(self.grpc_ending(status, false));
         }
     }
 
-    fn settle(&mut self, outcome: Outcome) {
-        let plane = &self.arrival.plane;
+    /// What a gRPC status says where it may be the client's own deadline that it speaks of: endpoints are told of that deadline and
+    /// say so by themselves when it passes.
+    pub(crate) fn grpc_ending(&self, status: u8, come_again: bool) -> Ending {
+        match status {
+            code::DEADLINE_EXCEEDED if self.hurried => Ending::ClientDeadline,
+            _ => Ending::Grpc { status, come_again },
+        }
+    }
+
+    /// The client's deadline has passed, and its stream is ended with that status.
+    pub(crate) fn cut_off(&mut self) {
+        self.grpc_status = Some(code::DEADLINE_EXCEEDED);
+        self.settle(Ending::ClientDeadline);
+    }
+
+    /// The answer's body broke off.
+    pub(crate) fn broke(&mut self, error: &BoxError) {
+        if let Some(lease) = &self.lease {
+            self.settle(lease.broke(error));
+        }
+    }
+
+    /// What the answer has shown about its endpoint, where that is still open.
+    fn settle(&mut self, ending: Ending) {
         if let Some(lease) = &mut self.lease {
-            lease.settle(outcome, plane.random(self.arrival.lane), plane.now());
+            lease.settle(&self.arrival.plane, self.arrival.lane, ending);
+        }
+    }
+
+    /// What is shown by an answer whose head was well and which has ended so.
+    fn shown(&self, end: End) -> Option<Ending> {
+        match end {
+            End::Broken => Some(Ending::CutShort),
+            // A status that says more has been settled when it came.
+            _ if self.is_grpc => (end == End::Whole).then_some(Ending::NoGrpcStatus),
+            End::Whole | End::Cut => {
+                self.status.map(|status| Ending::Status { status: status.as_u16(), come_again: false })
+            }
         }
     }
 
@@ -121,15 +158,15 @@ impl Record {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        if let Some(ending) = self.shown(end) {
+            self.settle(ending);
+        }
         let plane = &self.arrival.plane;
         let now = plane.now();
         match (end, self.lease.take()) {
             (End::Whole, Some(lease)) => lease.give_back(now),
-            (End::Broken, Some(mut lease)) => {
-                lease.settle(Outcome::LOCAL_FAULT, plane.random(self.arrival.lane), now);
-            }
             // Dropping the connection cancels what is still coming.
-            (End::Cut, Some(_)) | (_, None) => {}
+            (End::Cut | End::Broken, Some(_)) | (_, None) => {}
         }
         plane.meters.in_flight(self.arrival.direction).dec();
         let took = now.since(self.started);
@@ -153,7 +190,7 @@ impl Record {
     }
 
     fn grpc_failed(&self) -> bool {
-        self.grpc_status.is_some_and(|status| matches!(classify::grpc(status), Outcome::Fault(_)))
+        self.grpc_status.is_some_and(classify::is_grpc_failure)
     }
 }
 

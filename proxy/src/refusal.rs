@@ -78,6 +78,8 @@ pub(crate) enum Reason {
     Broken(Name),
     #[error("{service} answered in the transfer coding {coding:?}, which is not understood; chunked is")]
     AnswerCoding { service: Name, coding: String },
+    #[error("{0} answered with a head that is longer or has more fields than the mesh takes: 64 KiB, {HEADERS_MAX}")]
+    AnswerTooLong(Name),
     #[error("{service} did not answer within {}", write_duration(*.after))]
     Timeout { service: Name, after: Duration },
     #[error("the deadline that the caller set has passed")]
@@ -161,6 +163,13 @@ impl Reason {
             Self::AnswerCoding { .. } => {
                 wire(S::BAD_GATEWAY, "http_response_transfer_coding", 13, "answer-coding", "Unknown transfer coding")
             }
+            Self::AnswerTooLong(_) => wire(
+                S::BAD_GATEWAY,
+                "http_response_header_section_size",
+                13,
+                "answer-too-long",
+                "Answer's head too long",
+            ),
             Self::Timeout { .. } => {
                 wire(S::GATEWAY_TIMEOUT, "http_response_timeout", 4, "timeout", "No answer in time")
             }

@@ -1,9 +1,12 @@
 //! What the host `sidecar` answers: health, metrics, and which endpoints there are, how they stand and why.
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use model::name::Name;
 use policy::breaker::Standing;
+use policy::time::Tick;
 use serde_json::{Value, json};
 
 use crate::body::Answered;
@@ -42,8 +45,9 @@ fn failure(plane: &Plane) -> Option<String> {
 /// The snapshot in force and its endpoints.
 pub(crate) fn status(plane: &Plane) -> Value {
     let table = plane.table.load_full();
-    let service = |(name, service): (&Name, &std::sync::Arc<Service>)| {
-        let endpoints = service.endpoints.iter().map(|one| endpoint(plane, one));
+    let service = |(name, service): (&Name, &Arc<Service>)| {
+        let may_be_ejected = may_be_ejected(&service.endpoints, plane.now());
+        let endpoints = service.endpoints.iter().map(|one| endpoint(plane, one, may_be_ejected));
         (name.to_string(), json!({"callable": service.callable, "endpoints": endpoints.collect::<Value>()}))
     };
     let services = table.iter().flat_map(|table| table.services.iter().map(service));
@@ -60,7 +64,14 @@ pub(crate) fn status(plane: &Plane) -> Value {
     })
 }
 
-fn endpoint(plane: &Plane, endpoint: &Endpoint) -> Value {
+/// Whether no more of a service's breakers are open than endpoints may be left alone; otherwise all are asked.
+fn may_be_ejected(endpoints: &[Arc<Endpoint>], now: Tick) -> bool {
+    let share = endpoints.first().map_or(1.0, |endpoint| endpoint.breaker.settings().max_ejected);
+    let open = endpoints.iter().filter(|endpoint| matches!(endpoint.breaker.standing(now), Standing::Open { .. }));
+    open.count() <= policy::balance::ejected_max(endpoints.len(), share)
+}
+
+fn endpoint(plane: &Plane, endpoint: &Endpoint, may_be_ejected: bool) -> Value {
     let now = plane.now();
     let loads = (0..plane.slots()).map(|slot| endpoint.load(slot));
     let in_progress: u32 = loads.clone().map(policy::balance::Load::in_progress).sum();
@@ -74,7 +85,9 @@ fn endpoint(plane: &Plane, endpoint: &Endpoint) -> Value {
         "round_trip_us": round_trips,
         "connections": endpoint.connections(),
     });
-    if let Standing::Open { until, by } = endpoint.breaker.standing(now) {
+    if let Standing::Open { until, by } = endpoint.breaker.standing(now)
+        && may_be_ejected
+    {
         value["unavailable"] = json!({"why": by.to_string(), "for_ms": until.since(now).as_millis()});
     }
     value

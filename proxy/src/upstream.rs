@@ -1,9 +1,10 @@
 //! Connections to endpoints: how one is made ([`dial`]), kept ([`pool`]) and used for one request ([`exchange`]); HTTP/2's own
 //! half of that is [`http2`].
 //!
-//! Which endpoint, whether to try again, and what a failure means for the endpoint, is decided above.
+//! Which endpoint, whether to try again, and what a failure means for the endpoint, is decided above; [`ending`] only names it.
 
 pub(crate) mod dial;
+pub(crate) mod ending;
 pub(crate) mod exchange;
 mod http2;
 pub(crate) mod pool;

@@ -232,7 +232,7 @@ pub mod retry_on {
         Grpc(u32),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct Breaker {
     #[prost(uint32, tag = "1")]
     pub consecutive_failures: u32,
@@ -240,6 +240,9 @@ pub struct Breaker {
     pub open_ms: u64,
     #[prost(uint64, tag = "3")]
     pub open_ms_max: u64,
+    /// A share from 0 to 1. Absent: 0.5.
+    #[prost(double, optional, tag = "4")]
+    pub max_ejected: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InboundPart {

@@ -133,7 +133,9 @@ const fn wire(refusal: &Refusal) -> Wire {
             row(S::CONFLICT, REQUEST, C::FailedPrecondition, "redrive-running", "A redrive is running")
         }
         Refusal::NotConfigured => row(S::SERVICE_UNAVAILABLE, NOT_CONFIGURED, C::Unavailable, "not-ready", "Not ready"),
-        Refusal::NoRoom(_) => row(S::INSUFFICIENT_STORAGE, OWN_FAULT, C::Unavailable, "no-room", "The disk is full"),
+        Refusal::NoRoom(_) => {
+            row(S::INSUFFICIENT_STORAGE, OWN_FAULT, C::ResourceExhausted, "no-room", "The disk is full")
+        }
         Refusal::Engine(_) => {
             row(S::SERVICE_UNAVAILABLE, OWN_FAULT, C::Unavailable, "engine-failed", "The engine has failed")
         }

@@ -103,12 +103,25 @@ impl Load {
         }
     }
 
-    /// A failed attempt says nothing good: it may raise the estimate (it took long), never lower it.
-    fn penalise(&self, round_trip: f64, now: Tick) {
+    /// An answer that had begun well has failed behind its head (a reset, a body cut short, a gRPC status in the trailers): its
+    /// quick head must not make the endpoint attractive.
+    pub fn failed_late(&self, outcome: Outcome, now: Tick) {
+        if matches!(outcome, Outcome::Overloaded | Outcome::Dependency | Outcome::Fault(_)) {
+            self.penalise(0.0, now);
+        }
+    }
+
+    /// A round trip was at least that long.
+    fn raise(&self, round_trip: f64, now: Tick) {
         let (_, estimate) = self.0.round_trip.read(now);
         if round_trip > estimate {
             self.measure(round_trip, now);
         }
+    }
+
+    /// A failed attempt says nothing good: it may raise the estimate (it took long), never lower it.
+    fn penalise(&self, round_trip: f64, now: Tick) {
+        self.raise(round_trip, now);
         let (_, penalty) = self.0.penalty.read(now);
         self.0.penalty.write((penalty + nanos(PENALTY)).min(nanos(PENALTY_MAX)), now);
     }
@@ -120,7 +133,8 @@ impl InProgress {
         let round_trip = nanos(now.since(self.started));
         match outcome {
             Outcome::Served => self.load.measure(round_trip, now),
-            Outcome::Overloaded | Outcome::Fault(_) => self.load.penalise(round_trip, now),
+            Outcome::Overloaded | Outcome::Dependency | Outcome::Fault(_) => self.load.penalise(round_trip, now),
+            Outcome::Unanswered => self.load.raise(round_trip, now),
             Outcome::Unknown => {}
         }
     }

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn settings(consecutive_failures: u32) -> config::Breaker {
-    config::Breaker { consecutive_failures, open: Duration::from_secs(1), open_max: Duration::from_secs(30) }
+    config::Breaker { consecutive_failures, ..config::Breaker::default() }
 }
 
 fn at(millis: u64) -> Tick {
@@ -28,7 +28,7 @@ fn opened(breaker: &Breaker, failures: u32, now: Tick) -> Tick {
 #[test]
 fn it_opens_on_faults_in_a_row_and_on_nothing_else() {
     let breaker = Breaker::new(&settings(3));
-    for outcome in [Outcome::Served, Outcome::Overloaded] {
+    for outcome in [Outcome::Served, Outcome::Overloaded, Outcome::Dependency] {
         feed(&breaker, Outcome::LOCAL_FAULT, at(0));
         feed(&breaker, Outcome::UPSTREAM_FAULT, at(0));
         feed(&breaker, outcome, at(0));
@@ -38,6 +38,7 @@ fn it_opens_on_faults_in_a_row_and_on_nothing_else() {
     feed(&breaker, Outcome::LOCAL_FAULT, at(0));
     feed(&breaker, Outcome::LOCAL_FAULT, at(0));
     feed(&breaker, Outcome::Unknown, at(0));
+    feed(&breaker, Outcome::Unanswered, at(0));
     assert!(matches!(feed(&breaker, Outcome::LOCAL_FAULT, at(0)), Some(Change::Opened { by: Origin::Local, .. })));
     assert!(matches!(breaker.admit(at(1)), Err(Refused::Open { by: Origin::Local, .. })));
 }
@@ -86,6 +87,72 @@ fn a_dropped_or_cancelled_probe_gives_its_slot_back() {
 }
 
 #[test]
+fn a_probe_that_takes_long_keeps_nobody_out() {
+    for slow_is_served in [true, false] {
+        let breaker = Breaker::new(&settings(1));
+        let until = opened(&breaker, 1, at(0));
+        let slow = breaker.admit(until).unwrap();
+        assert_eq!(breaker.admit(until.after(Duration::from_millis(999))).unwrap_err(), Refused::HalfOpen);
+        let later = until.after(Duration::from_secs(1));
+        assert_eq!(breaker.standing(later), Standing::Due);
+        let second = breaker.admit(later).unwrap();
+        assert!(second.is_probe());
+        assert_eq!(breaker.standing(later), Standing::HalfOpen);
+        // Whichever ends first decides, and the other is late.
+        if slow_is_served {
+            assert_eq!(slow.settle(Outcome::Served, 0, later), Some(Change::Closed));
+            assert_eq!(second.settle(Outcome::LOCAL_FAULT, 0, later), None);
+            assert_eq!(breaker.standing(later), Standing::Closed);
+        } else {
+            assert!(matches!(slow.settle(Outcome::LOCAL_FAULT, 0, later), Some(Change::Opened { .. })));
+            assert_eq!(second.settle(Outcome::Served, 0, later), None);
+            assert!(matches!(breaker.standing(later), Standing::Open { .. }));
+        }
+    }
+}
+
+#[test]
+fn a_slow_probe_that_is_dropped_does_not_free_the_slot_of_the_next() {
+    let breaker = Breaker::new(&settings(1));
+    let until = opened(&breaker, 1, at(0));
+    let slow = breaker.admit(until).unwrap();
+    let later = until.after(Duration::from_secs(2));
+    let second = breaker.admit(later).unwrap();
+    drop(slow);
+    assert_eq!(breaker.standing(later), Standing::HalfOpen);
+    assert_eq!(second.settle(Outcome::Served, 0, later), Some(Change::Closed));
+}
+
+#[test]
+fn an_answer_that_has_begun_well_is_what_a_probe_is_for() {
+    let breaker = Breaker::new(&settings(1));
+    let until = opened(&breaker, 1, at(0));
+    let mut probe = breaker.admit(until).unwrap();
+    assert_eq!(probe.begun(), Some(Change::Closed));
+    assert_eq!(probe.begun(), None);
+    assert_eq!(breaker.standing(until), Standing::Closed);
+    // Its rest counts like any other answer's.
+    assert!(matches!(probe.settle(Outcome::LOCAL_FAULT, 0, until), Some(Change::Opened { .. })));
+}
+
+#[test]
+fn what_passes_in_spite_of_an_open_breaker_can_only_close_it() {
+    let breaker = Breaker::new(&settings(1));
+    let until = opened(&breaker, 1, at(0));
+    assert_eq!(breaker.pass(at(1)).settle(Outcome::LOCAL_FAULT, 0, at(2)), None);
+    assert_eq!(breaker.standing(at(2)), Standing::Open { until, by: Origin::Upstream });
+    let (one, mut other) = (breaker.pass(at(3)), breaker.pass(at(3)));
+    assert!(!one.is_probe());
+    assert_eq!(one.settle(Outcome::Served, 0, at(4)), Some(Change::Closed));
+    assert_eq!((other.begun(), breaker.standing(at(4))), (None, Standing::Closed));
+    // Where it is due, one that passes is the probe, and where it is closed, it counts.
+    let until = opened(&breaker, 1, at(5));
+    assert!(breaker.pass(until).is_probe());
+    let breaker = Breaker::new(&settings(1));
+    assert!(matches!(breaker.pass(at(0)).settle(Outcome::LOCAL_FAULT, 0, at(0)), Some(Change::Opened { .. })));
+}
+
+#[test]
 fn the_open_time_has_its_bound() {
     for openings in 0..=u8::MAX {
         for random in [0, u64::MAX / 2, u64::MAX] {
@@ -111,6 +178,8 @@ fn of_many_threads_one_gets_the_probe() {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Admit,
+    Pass,
+    Begun(usize),
     Settle(usize, Outcome),
     Drop(usize),
     Wait(u64),
@@ -127,6 +196,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]);
     prop_oneof![
         4 => Just(Step::Admit),
+        1 => Just(Step::Pass),
+        1 => (0usize..8).prop_map(Step::Begun),
         4 => (0usize..8, outcome).prop_map(|(index, outcome)| Step::Settle(index, outcome)),
         1 => (0usize..8).prop_map(Step::Drop),
         2 => (0u64..3_000).prop_map(Step::Wait),
@@ -134,29 +205,45 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Never two probes; nothing passes before the open time is over; a breaker can always be probed again.
+    /// One probe in each of its times at most; none is let pass before the open time is over; a breaker can always be probed
+    /// again.
     #[test]
     fn the_state_machine_holds(steps in prop::collection::vec(step(), 0..200), threshold in 1u32..5, random: u64) {
         let breaker = Breaker::new(&settings(threshold));
-        let (mut now, mut held, mut closed_to) = (0u64, Vec::<Permit>::new(), Tick::ZERO);
+        let (mut now, mut held, mut closed_to, mut probed) = (0u64, Vec::<Permit>::new(), Tick::ZERO, None::<u64>);
         for step in steps {
             let change = match step {
                 Step::Wait(millis) => { now += millis; None }
                 Step::Admit => {
                     if let Ok(permit) = breaker.admit(at(now)) {
                         prop_assert!(at(now) >= closed_to, "passed while open");
+                        if permit.is_probe() {
+                            let in_time = |before: &Permit| before.is_probe() && probed.is_some_and(|at| now < at + 1_000);
+                            prop_assert!(held.iter().filter(|before| in_time(before)).count() == 0 || probed.is_none(), "two probes");
+                            probed = Some(now);
+                        }
                         held.push(permit);
                     }
                     None
                 }
-                Step::Drop(index) => { if index < held.len() { drop(held.swap_remove(index)); } None }
-                Step::Settle(index, outcome) if index < held.len() => held.swap_remove(index).settle(outcome, random, at(now)),
+                Step::Pass => { held.push(breaker.pass(at(now))); None }
+                Step::Begun(index) => held.get_mut(index).and_then(Permit::begun),
+                Step::Drop(index) => { if index < held.len() { drop(held.swap_remove(index)); probed = None; } None }
+                Step::Settle(index, outcome) if index < held.len() => {
+                    let permit = held.swap_remove(index);
+                    if permit.is_probe() { probed = None; }
+                    permit.settle(outcome, random, at(now))
+                }
                 Step::Settle(..) => None,
             };
-            if let Some(Change::Opened { until, .. }) = change { closed_to = until; }
-            let probes = held.iter().filter(|permit| permit.is_probe()).count();
-            prop_assert!(probes <= 1, "two probes");
-            prop_assert_eq!(probes == 1, breaker.standing(at(now)) == Standing::HalfOpen);
+            match change {
+                Some(Change::Opened { until, .. }) => (closed_to, probed) = (until, None),
+                Some(Change::Closed) => (closed_to, probed) = (Tick::ZERO, None),
+                None => {}
+            }
+            if breaker.standing(at(now)) == Standing::HalfOpen {
+                prop_assert!(held.iter().any(Permit::is_probe), "half-open without a probe");
+            }
         }
         held.clear();
         prop_assert!(breaker.admit(at(now + 30_000)).is_ok());

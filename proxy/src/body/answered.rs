@@ -74,7 +74,7 @@ impl Answered {
         self.deadline = None;
         let frame = Frame::trailers(refusal::deadline_trailers());
         if let Some(record) = &mut self.record {
-            record.frame(&frame);
+            record.cut_off();
         }
         self.close(End::Cut);
         frame
@@ -138,7 +138,12 @@ impl Body for Answered {
                     this.close(End::Whole);
                 }
             }
-            Poll::Ready(Some(Err(_))) => this.close(End::Broken),
+            Poll::Ready(Some(Err(error))) => {
+                if let Some(record) = &mut this.record {
+                    record.broke(error);
+                }
+                this.close(End::Broken);
+            }
             Poll::Ready(None) => this.close(End::Whole),
             Poll::Pending => {}
         }

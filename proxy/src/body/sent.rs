@@ -2,13 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use runtime::http::BoxError;
+use tokio::time::Instant;
 
 use super::Replay;
 use crate::request::clean_trailers;
@@ -35,17 +37,63 @@ enum Kind {
     Boxed(runtime::http::Body),
 }
 
-/// Tells the one who waits for the answer why the body ended early; the HTTP library keeps such errors to itself on HTTP/2.
-#[derive(Debug, Clone, Default)]
+/// Tells the one who waits for the answer why the body ended early (the HTTP library keeps such errors to itself on HTTP/2), and
+/// for how long the client was waited for.
+#[derive(Debug, Clone)]
 pub(crate) struct Broken(Arc<BrokenFlags>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BrokenFlags {
     long: AtomicBool,
     downstream: AtomicBool,
+    /// The origin of the times below, in nanoseconds.
+    since: Instant,
+    /// Since when the client is waited for; zero: it is not.
+    waits_since: AtomicU64,
+    /// How long it was waited for before that.
+    waited: AtomicU64,
+}
+
+impl BrokenFlags {
+    fn now(&self) -> u64 {
+        // Never zero, which means something else.
+        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The clock is looked at only where the client begins, or ceases, to be waited for.
+    fn waits(&self, for_client: bool) {
+        let since = self.waits_since.load(Ordering::Relaxed);
+        match (since, for_client) {
+            (0, true) => self.waits_since.store(self.now(), Ordering::Relaxed),
+            (0, false) | (_, true) => {}
+            (since, false) => {
+                self.waited.fetch_add(self.now().saturating_sub(since), Ordering::Relaxed);
+                self.waits_since.store(0, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 impl Broken {
+    fn new() -> Self {
+        Self(Arc::new(BrokenFlags {
+            long: AtomicBool::new(false),
+            downstream: AtomicBool::new(false),
+            since: Instant::now(),
+            waits_since: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+        }))
+    }
+
+    /// How long the client was waited for until now.
+    pub(crate) fn waited_for_client(&self) -> Duration {
+        let now = match self.0.waits_since.load(Ordering::Relaxed) {
+            0 => 0,
+            since => self.0.now().saturating_sub(since),
+        };
+        Duration::from_nanos(self.0.waited.load(Ordering::Relaxed) + now)
+    }
+
     /// The body was longer than its bound.
     pub(crate) fn is_long(&self) -> bool {
         self.0.long.load(Ordering::Relaxed)
@@ -94,7 +142,7 @@ impl Source {
 
     /// Lets the caller know later whether and how the body broke.
     pub(crate) fn watch(&mut self) -> Broken {
-        self.broken.get_or_insert_default().clone()
+        self.broken.get_or_insert_with(Broken::new).clone()
     }
 
     fn tell(&self, which: impl Fn(&BrokenFlags) -> &AtomicBool) {
@@ -114,6 +162,9 @@ impl Body for Source {
             Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(BoxError::from),
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         };
+        if let Some(broken) = &this.broken {
+            broken.0.waits(polled.is_pending());
+        }
         match polled {
             Poll::Ready(Some(Ok(mut frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {

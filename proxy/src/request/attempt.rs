@@ -1,5 +1,6 @@
 //! Attempt: pick an endpoint, send, judge what came of it, and try again where that is safe.
 
+mod blame;
 mod kept;
 mod verdict;
 
@@ -9,11 +10,11 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use model::config::Protocol;
-use policy::balance::{self, Candidate, NoEndpoint};
+use policy::balance::{self, Candidate, NoEndpoint, Picked};
 use policy::breaker::Permit;
-use policy::classify::Outcome;
+use policy::classify::{self, Ending};
 use policy::deadline::Deadline;
-use policy::retry::{Happened, is_idempotent};
+use policy::retry::Happened;
 use policy::time::Tick;
 use policy::traceparent::TraceParent;
 
@@ -26,9 +27,7 @@ use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
 use crate::upstream::{Connection, Received, Unreachable, dial};
 use kept::Kept;
-
-/// A deadline of a caller's own that is shorter says nothing about the endpoint that did not meet it.
-const HASTY_BELOW: Duration = Duration::from_millis(100);
+use verdict::Seen;
 
 /// All attempts of one request.
 struct Call<'a> {
@@ -45,6 +44,10 @@ struct Call<'a> {
     kept: Kept<'a>,
     /// The attempt that is made now, from 1.
     number: u32,
+    /// When it began.
+    began: Tick,
+    /// How long earlier attempts have waited for the client.
+    waited_before: Duration,
     /// Endpoints that earlier attempts went to, by their index.
     been_to: Vec<usize>,
     tried: Vec<Tried>,
@@ -53,8 +56,8 @@ struct Call<'a> {
 /// An attempt that got no answer.
 struct Failed {
     happened: Happened,
-    /// What it says about the endpoint.
-    outcome: Outcome,
+    /// How it ended.
+    ending: Ending,
     /// What the client is told if it was the last one.
     reason: Reason,
     why: String,
@@ -66,6 +69,8 @@ struct Answer {
     connection: Connection,
     endpoint: Arc<Endpoint>,
     permit: Permit,
+    /// What its head says.
+    seen: Seen,
     took: Duration,
     /// When its head was there.
     at: Tick,
@@ -85,6 +90,7 @@ pub(super) async fn run(
     let started = record.started;
     service.budget.deposit(started);
     let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
+    record.hurried = asked.is_some_and(|asked| route.timeouts.request.is_none_or(|own| asked <= own));
     let trace = outgoing::trace(&head.headers, || record.random());
     let protocol = backend.protocol_for(record.is_grpc);
     outgoing::address(head, protocol, backend.host.as_ref());
@@ -100,6 +106,8 @@ pub(super) async fn run(
         protocol,
         trace,
         number: 1,
+        began: started,
+        waited_before: Duration::ZERO,
         been_to: Vec::new(),
         tried: Vec::new(),
     };
@@ -108,6 +116,7 @@ pub(super) async fn run(
             Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
             Ok(answer) if let Some(reason) = call.unfit(&answer.response) => {
                 call.note(&answer.endpoint, reason.to_string(), answer.took);
+                call.settle(&answer.endpoint, answer.permit, Ending::NotPassedOn, answer.at);
                 return Err(call.refusal(reason));
             }
             Ok(answer) => {
@@ -135,6 +144,7 @@ impl Call<'_> {
         if self.deadline.has_passed(now) {
             return Err(self.refusal(Reason::Deadline));
         }
+        (self.began, self.waited_before) = (now, self.kept.waited_for_client());
         let (endpoint, permit) = self.pick(now)?;
         let slot = self.record.arrival.lane;
         let in_progress = endpoint.load(slot).start(now);
@@ -146,15 +156,15 @@ impl Call<'_> {
         let done = self.now();
         let failed = match result {
             Ok(Ok((response, connection))) => {
-                let took = done.since(now);
-                in_progress.end(verdict::first_impression(&response, self.record.is_grpc), done);
-                return Ok(Ok(Answer { response, connection, endpoint, permit, took, at: done }));
+                let (took, seen) = (done.since(now), self.seen(&response, &endpoint));
+                in_progress.end(seen.outcome(), done);
+                return Ok(Ok(Answer { response, connection, endpoint, permit, seen, took, at: done }));
             }
             Ok(Err(failed)) => failed,
             Err(_) => self.timed_out(wait.unwrap_or_default()),
         };
-        in_progress.end(failed.outcome, done);
-        endpoint.settle(permit, failed.outcome, self.random(), done);
+        in_progress.end(classify::outcome(failed.ending), done);
+        self.settle(&endpoint, permit, failed.ending, done);
         self.note(&endpoint, failed.why.clone(), done.since(now));
         if self.deadline.has_passed(done) && failed.happened == Happened::Timeout {
             return Err(self.refusal(failed.reason));
@@ -162,20 +172,10 @@ impl Call<'_> {
         Ok(Err(failed))
     }
 
-    fn timed_out(&self, wait: Duration) -> Failed {
-        // Callers in a hurry must not open the breaker for everybody.
-        let hasty = self.asked.is_some_and(|asked| asked < HASTY_BELOW);
-        Failed {
-            happened: Happened::Timeout,
-            outcome: if hasty { Outcome::Unknown } else { Outcome::LOCAL_FAULT },
-            reason: Reason::Timeout { service: self.backend.service.clone(), after: wait },
-            why: "no answer in time".to_owned(),
-        }
-    }
-
     /// Power of two choices among the endpoints that no earlier attempt went to; among all when there is no other.
     fn pick(&mut self, now: Tick) -> Result<(Arc<Endpoint>, Permit), Box<Refusal>> {
         let (endpoints, slot) = (&self.backend.endpoints, self.record.arrival.lane);
+        let ejected = endpoints.first().map_or(1.0, |endpoint| endpoint.breaker.settings().max_ejected);
         // A breaker that half-opens may be asked by two lanes at once and lets one pass: as many rounds as endpoints suffice.
         for _ in 0..=endpoints.len() {
             let candidate = |index: usize| {
@@ -186,9 +186,11 @@ impl Call<'_> {
                 balance::candidate(endpoint.load(slot), &endpoint.breaker, now)
             };
             let random = if endpoints.len() > 1 { self.random() } else { 0 };
-            match balance::pick(endpoints.len(), random, candidate) {
-                Ok(index) => {
-                    if let Ok(permit) = endpoints[index].breaker.admit(now) {
+            match balance::pick(endpoints.len(), random, ejected, candidate) {
+                Ok(Picked { index, in_spite }) => {
+                    let breaker = &endpoints[index].breaker;
+                    let permit = if in_spite { Ok(breaker.pass(now)) } else { breaker.admit(now) };
+                    if let Ok(permit) = permit {
                         self.been_to.push(index);
                         return Ok((endpoints[index].clone(), permit));
                     }
@@ -233,50 +235,14 @@ impl Call<'_> {
             Err(broke) => broke,
         };
         let Some(unsent) = broke.unsent.filter(|_| broke.reused) else {
-            return Err(self.broke(broke.unprocessed, broke.reused, broke.why));
+            return Err(self.broke(broke.unprocessed, broke.ending, broke.why));
         };
         // The connection had closed while it was idle, and not a byte was sent: a new one takes its place, and nobody need know.
         let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, self.protocol, slot)).await;
         let mut connection = new.map_err(|error| self.unreachable(&error))?;
         match connection.send(*unsent).await {
             Ok(response) => Ok((response, connection)),
-            Err(broke) => Err(self.broke(broke.unprocessed || broke.unsent.is_some(), broke.reused, broke.why)),
-        }
-    }
-
-    fn unreachable(&self, error: &Unreachable) -> Failed {
-        Failed {
-            happened: Happened::ConnectFailure,
-            outcome: Outcome::LOCAL_FAULT,
-            reason: Reason::Unreachable(self.backend.service.clone()),
-            why: error.to_string(),
-        }
-    }
-
-    fn body_gone(&self) -> Failed {
-        Failed {
-            happened: Happened::Reset,
-            outcome: Outcome::Unknown,
-            reason: Reason::Broken(self.backend.service.clone()),
-            why: "the request's body could not be sent again".to_owned(),
-        }
-    }
-
-    fn broke(&self, unprocessed: bool, reused: bool, why: String) -> Failed {
-        let reason = match self.kept.broken() {
-            Some(broken) if broken.is_long() => Reason::BodyTooLong(self.kept.bytes_max()),
-            Some(broken) if broken.is_downstream() => Reason::ClientGone,
-            _ => Reason::Broken(self.backend.service.clone()),
-        };
-        let endpoint_s_fault = matches!(reason, Reason::Broken(_));
-        // Policy takes a reset before processing as safe for every method. On a reused connection that was written to, that
-        // is likely but not proven, so only what is idempotent gets the benefit of it.
-        let before_processing = unprocessed || (reused && is_idempotent(self.kept.method()));
-        Failed {
-            happened: if before_processing { Happened::ResetBeforeProcessing } else { Happened::Reset },
-            outcome: if endpoint_s_fault && !unprocessed && !reused { Outcome::LOCAL_FAULT } else { Outcome::Unknown },
-            reason,
-            why,
+            Err(broke) => Err(self.broke(broke.unprocessed || broke.unsent.is_some(), broke.ending, broke.why)),
         }
     }
 
@@ -291,15 +257,15 @@ impl Call<'_> {
 
     /// The client asked for another protocol: whatever the answer is, it is the last.
     fn upgraded(&mut self, answer: Answer, downstream: Option<tunnel::Downstream>) -> Response<Answered> {
-        let Answer { mut response, connection, endpoint, permit, .. } = answer;
-        endpoint.settle(permit, verdict::first_impression(&response, false), self.random(), self.now());
+        let Answer { mut response, connection, endpoint, permit, seen, at, .. } = answer;
+        self.settle(&endpoint, permit, seen.ending.unwrap_or(Ending::NoGrpcStatus), at);
         if let Some(downstream) = downstream
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
             tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection);
             return response.map(|_| Answered::empty());
         }
-        self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None));
+        self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None, None));
         headers::depart(response.headers_mut(), false);
         response.map(Answered::received)
     }
@@ -340,7 +306,7 @@ async fn new_connection(
     if let Some((at, error)) = &*found
         && *at >= asked
     {
-        return Err(Unreachable::Found(error.clone()));
+        return Err(Unreachable::FoundByAnother(error.clone()));
     }
     let dialled = dial::dial(&endpoint.dial, protocol, identity).await.map_err(Arc::new);
     *found = dialled.as_ref().err().map(|error| (plane.now(), error.clone()));

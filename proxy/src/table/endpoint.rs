@@ -7,11 +7,14 @@ use model::config;
 use model::name::Name;
 use policy::balance::Load;
 use policy::breaker::{Breaker, Change, Permit, Standing};
-use policy::classify::Outcome;
+use policy::classify::{self, Ending, Outcome};
 use policy::time::Tick;
 
-use crate::body::Sent;
-use crate::upstream::{Connection, Dial, Pool, Stream};
+use runtime::http::BoxError;
+
+use crate::body::{Broken, Sent};
+use crate::plane::Plane;
+use crate::upstream::{Connection, Dial, Pool, Stream, ending};
 
 /// One endpoint of a service. Each lane has its own connections to it and its own view of its load; the breaker is shared, since
 /// it is one endpoint that fails, whichever lane finds out.
@@ -78,8 +81,14 @@ impl Endpoint {
     }
 
     /// Tells the breaker what an attempt has shown.
-    pub(crate) fn settle(&self, permit: Permit, outcome: Outcome, random: u64, now: Tick) {
-        match permit.settle(outcome, random, now) {
+    pub(crate) fn settle(&self, permit: Permit, outcome: Outcome, plane: &Plane, lane: usize, now: Tick) {
+        // Only the time that a breaker stays open is drawn.
+        let random = if matches!(outcome, Outcome::Fault(_)) { plane.random(lane) } else { 0 };
+        self.changed(permit.settle(outcome, random, now), now);
+    }
+
+    fn changed(&self, change: Option<Change>, now: Tick) {
+        match change {
             Some(Change::Opened { until, by }) => {
                 let open_ms = until.since(now).as_millis();
                 tracing::warn!(endpoint = %self.name, %by, open_ms, "a breaker opened");
@@ -97,33 +106,56 @@ pub(crate) struct Lease {
     slot: usize,
     held: Held,
     permit: Option<Permit>,
+    /// The request's body, which may still be on its way.
+    request: Option<Broken>,
 }
 
 enum Held {
     Http1(http1::SendRequest<Sent>),
-    #[expect(dead_code, reason = "held for its drop, which makes room on the connection")]
+    /// Its drop makes room on the connection.
     Http2(Stream),
 }
 
 impl Lease {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, slot: usize, connection: Connection, permit: Option<Permit>) -> Self {
+    pub(crate) fn new(
+        endpoint: Arc<Endpoint>,
+        slot: usize,
+        connection: Connection,
+        permit: Option<Permit>,
+        request: Option<Broken>,
+    ) -> Self {
         let held = match connection {
             Connection::Http1 { sender, .. } => Held::Http1(sender),
             Connection::Http2 { claim, .. } => Held::Http2(claim.into_stream()),
         };
-        Self { endpoint, slot, held, permit }
+        Self { endpoint, slot, held, permit, request }
     }
 
-    /// Tells the breaker what the answer has shown, where that is still open.
-    pub(crate) fn settle(&mut self, outcome: Outcome, random: u64, now: Tick) {
+    /// Tells breaker and load what the answer has shown behind its head, where that is still open.
+    pub(crate) fn settle(&mut self, plane: &Plane, lane: usize, ending: Ending) {
         if let Some(permit) = self.permit.take() {
-            self.endpoint.settle(permit, outcome, random, now);
+            let (outcome, now) = (classify::outcome(ending), plane.now());
+            self.endpoint.load(self.slot).failed_late(outcome, now);
+            self.endpoint.settle(permit, outcome, plane, lane, now);
         }
     }
 
-    /// Whether the breaker waits for this answer alone.
-    pub(crate) fn is_probe(&self) -> bool {
-        self.permit.as_ref().is_some_and(Permit::is_probe)
+    /// The answer's body has begun: a breaker that is not closed need not wait for its end.
+    pub(crate) fn begun(&mut self, plane: &Plane) {
+        if let Some(change) = self.permit.as_mut().and_then(Permit::begun) {
+            self.endpoint.changed(Some(change), plane.now());
+        }
+    }
+
+    /// How it ended when its body broke off.
+    pub(crate) fn broke(&self, error: &BoxError) -> Ending {
+        if self.request.as_ref().is_some_and(|request| request.is_downstream() || request.is_long()) {
+            return Ending::ClientBody;
+        }
+        ending::answer(error, || match &self.held {
+            Held::Http1(_) => true,
+            Held::Http2(stream) => stream.is_first_to_break(),
+        })
     }
 
     /// The answer has come in whole: its connection can carry another.

@@ -75,11 +75,16 @@ pub(crate) enum Unreachable {
     Tls(String),
     #[error("this sidecar has no identity to show")]
     NoIdentity,
+    #[error("this sidecar's identity cannot be shown: {0}")]
+    Identity(String),
     #[error("HTTP could not be started: {0}")]
     Start(BoxError),
-    /// What another request has just found out.
+    /// What this request has found out for all that wait for the same connection.
     #[error(transparent)]
     Found(Arc<Unreachable>),
+    /// What another request has just found out.
+    #[error(transparent)]
+    FoundByAnother(Arc<Unreachable>),
 }
 
 /// A fresh connection, ready for a request.
@@ -106,7 +111,7 @@ async fn connect(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -
         Security::Plain => start(stream, protocol).await,
         Security::Mesh(subject) => {
             let identity = identity.ok_or(Unreachable::NoIdentity)?.current();
-            let config = identity.client(subject, alpn).map_err(|error| Unreachable::Tls(error.to_string()))?;
+            let config = identity.client(subject, alpn).map_err(|error| Unreachable::Identity(error.to_string()))?;
             let stream = tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))?;
             start(stream, protocol).await
         }

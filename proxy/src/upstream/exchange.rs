@@ -9,8 +9,10 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use policy::classify::Ending;
 use runtime::http::BoxError;
 
+use super::ending;
 use super::http2::{self, Claim, Reception};
 use crate::body::Sent;
 
@@ -34,6 +36,8 @@ pub(crate) struct Broke {
     pub(crate) unprocessed: bool,
     /// The connection had carried requests before: the server may have closed it for idleness just now.
     pub(crate) reused: bool,
+    /// How it ended.
+    pub(crate) ending: Ending,
     /// What happened, for people.
     pub(crate) why: String,
 }
@@ -46,14 +50,17 @@ impl Connection {
                 Ok(response) => Ok(response.map(Received::Http1)),
                 Err(mut error) => {
                     let unsent = error.take_message().map(Box::new);
-                    Err(Broke { unsent, unprocessed: false, reused: *reused, why: describe(error.error()) })
+                    let (error, reused) = (error.error(), *reused);
+                    let ending = ending::http1(error, reused);
+                    Err(Broke { unsent, unprocessed: false, reused, ending, why: describe(error) })
                 }
             },
             Self::Http2 { claim, reused } => match claim.send(request).await {
                 Ok(response) => Ok(response.map(Received::Http2)),
                 Err(http2::Broke { unsent, unprocessed, error }) => {
-                    let unsent = unsent.map(Box::new);
-                    Err(Broke { unsent, unprocessed, reused: *reused, why: error.to_string() })
+                    let (unsent, reused) = (unsent.map(Box::new), *reused);
+                    let ending = ending::http2(&error, reused && claim.is_alone(), || claim.is_first_to_break());
+                    Err(Broke { unsent, unprocessed, reused, ending, why: error.to_string() })
                 }
             },
         }

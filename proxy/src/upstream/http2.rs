@@ -56,6 +56,8 @@ pub(crate) struct Client {
 struct Standing {
     streams: AtomicU32,
     closed: AtomicBool,
+    /// A request was counted for its end: with a hundred requests on it, it still breaks once.
+    counted: AtomicBool,
 }
 
 /// One request's claim on a connection.
@@ -152,9 +154,26 @@ impl Claim {
         Ok(Reception::of(response, sending))
     }
 
+    /// Whether no other request is on the connection.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.stream.0.streams.load(Ordering::Relaxed) == 1
+    }
+
+    /// Whether this is the first of the connection's requests to tell of its end.
+    pub(crate) fn is_first_to_break(&self) -> bool {
+        self.stream.is_first_to_break()
+    }
+
     /// What is left of the claim once the request has gone out.
     pub(crate) fn into_stream(self) -> Stream {
         self.stream
+    }
+}
+
+impl Stream {
+    /// Whether this is the first of the connection's requests to tell of its end.
+    pub(crate) fn is_first_to_break(&self) -> bool {
+        !self.0.counted.swap(true, Ordering::Relaxed)
     }
 }
 

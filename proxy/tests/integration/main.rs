@@ -6,6 +6,7 @@
 mod kit;
 
 mod answers;
+mod blame;
 mod calls;
 mod doors;
 mod drain;

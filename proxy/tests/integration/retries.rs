@@ -88,7 +88,7 @@ async fn the_breaker_opens_and_half_opens() {
     let orders = caller(&[app.address], |part| {
         // Long enough for the calls that must find it open, also on a loaded machine.
         let (open, open_max) = (Duration::from_secs(3), Duration::from_secs(60));
-        part.breaker = Breaker { consecutive_failures: 3, open, open_max };
+        part.breaker = Breaker { consecutive_failures: 3, open, open_max, max_ejected: 1.0 };
     })
     .await;
     for _ in 0..3 {

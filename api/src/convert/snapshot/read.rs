@@ -118,6 +118,8 @@ fn breaker(breaker: wire::Breaker) -> Breaker {
         consecutive_failures: breaker.consecutive_failures,
         open: Duration::from_millis(breaker.open_ms),
         open_max: Duration::from_millis(breaker.open_ms_max),
+        // A control plane, or a kept snapshot, that is older than the setting.
+        max_ejected: breaker.max_ejected.unwrap_or(Breaker::default().max_ejected),
     }
 }
 

@@ -52,8 +52,8 @@ fn route() -> Route {
 }
 
 fn services() -> BTreeMap<Name, ServicePart> {
-    let breaker =
-        Breaker { consecutive_failures: 9, open: Duration::from_millis(1_500), open_max: Duration::from_secs(60) };
+    let (open, open_max) = (Duration::from_millis(1_500), Duration::from_secs(60));
+    let breaker = Breaker { consecutive_failures: 9, open, open_max, max_ejected: 0.25 };
     let payments = ServicePart {
         protocol: Protocol::Grpc,
         callable: true,

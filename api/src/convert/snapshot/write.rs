@@ -119,6 +119,7 @@ impl From<Breaker> for wire::Breaker {
             consecutive_failures: breaker.consecutive_failures,
             open_ms: millis(breaker.open),
             open_ms_max: millis(breaker.open_max),
+            max_ejected: Some(breaker.max_ejected),
         }
     }
 }

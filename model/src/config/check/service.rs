@@ -173,7 +173,8 @@ fn breaker(desk: &mut Desk<'_, '_>, written: Option<&document::Breaker>) -> Brea
         desk.error(at, Mistake::new(code::TIMEOUT_ORDER, message));
     }
     let consecutive_failures = desk.number_or(written.consecutive_failures.as_ref(), default.consecutive_failures);
-    Breaker { consecutive_failures, open, open_max }
+    let max_ejected = desk.read_or(written.max_ejected.as_ref(), default.max_ejected);
+    Breaker { consecutive_failures, open, open_max, max_ejected }
 }
 
 fn references<'d, 'a>(

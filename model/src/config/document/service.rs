@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::messaging::Consumption;
 use super::scalar::{
-    Address, Command, Enclosure, EnvName, EnvValue, Host, NameText, PathText, Scalar, Size, Time, Whole, Word,
+    Address, Command, Enclosure, EnvName, EnvValue, Host, NameText, PathText, Percent, Scalar, Size, Time, Whole, Word,
 };
 use super::{Entries, Located};
 use crate::config::Protocol;
@@ -91,6 +91,9 @@ pub struct Breaker {
     pub open: Option<Scalar<Time<1, DAY>>>,
     /// The longest it stays open, from 1ms to 1d; not less than `open`. Default: 30s.
     pub open_max: Option<Scalar<Time<1, DAY>>>,
+    /// Which share of the endpoints may be left alone at a time, rounded down; where more breakers are open, all endpoints are
+    /// asked. Less than 100% always leaves one, 0% leaves none alone. Default: 50%.
+    pub max_ejected: Option<Scalar<Percent>>,
 }
 
 /// Where a service outside of the mesh is.

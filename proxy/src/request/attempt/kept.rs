@@ -2,6 +2,8 @@
 //!
 //! Only what may be needed again is kept: most requests are moved to the endpoint as they came.
 
+use std::time::Duration;
+
 use http::Request;
 use http::request::Parts;
 use http_body::Body as _;
@@ -95,6 +97,11 @@ impl<'a> Kept<'a> {
     /// How the body broke, where it could without the HTTP library saying so.
     pub(super) fn broken(&self) -> Option<&Broken> {
         self.broken.as_ref()
+    }
+
+    /// How long the client was waited for, over all attempts until now.
+    pub(super) fn waited_for_client(&self) -> Duration {
+        self.broken.as_ref().map_or(Duration::ZERO, Broken::waited_for_client)
     }
 
     pub(super) fn bytes_max(&self) -> u64 {

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt as _;
 use http::header::{HeaderName, RETRY_AFTER};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use model::config::RetryOn;
-use policy::classify::{self, Outcome};
+use policy::classify::{self, Ending, Outcome, Peer};
 use policy::pushback::Pushback;
 use policy::retry::{self, Attempt, Happened, Verdict};
 
@@ -19,28 +19,25 @@ use crate::body::Answered;
 use crate::edge::Direction;
 use crate::record::grpc_status;
 use crate::refusal::Refusal;
-use crate::table::Lease;
+use crate::table::{Endpoint, Lease};
 use crate::upstream::{Received, Security};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// What the head alone says about its endpoint.
-pub(super) fn first_impression(response: &Response<Received>, is_grpc: bool) -> Outcome {
-    let grpc = if is_grpc { grpc_status(response.headers()) } else { None };
-    match grpc {
-        Some(status) => classify::grpc(status),
-        None => http(response),
-    }
+/// What an answer's head says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// How the attempt ended; `None`: a gRPC call's status comes with its trailers.
+    pub(super) ending: Option<Ending>,
+    /// What there is to try again for.
+    happened: Option<Happened>,
 }
 
-/// A 503 that says when to come again (RFC 9110 §15.6.4) is the word of an application that is alive and waits for something
-/// itself. A breaker that opened on it would keep callers away for longer than the cause lasts, at each hop anew.
-fn http(response: &Response<Received>) -> Outcome {
-    let (status, headers) = (response.status(), response.headers());
-    if status == StatusCode::SERVICE_UNAVAILABLE && headers.contains_key(RETRY_AFTER) {
-        return Outcome::Overloaded;
+impl Seen {
+    /// What it says about the endpoint; a status that is still to come is taken for a good one.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.ending.map_or(Outcome::Served, classify::outcome)
     }
-    classify::http(status.as_u16())
 }
 
 /// What was peeked at.
@@ -49,49 +46,40 @@ type Peeked = Option<Frame<bytes::Bytes>>;
 impl Call<'_> {
     /// Gives the answer to pass on; `None`: it is dropped, and the next attempt is to be made.
     pub(super) async fn judge(&mut self, answer: Answer) -> Option<Response<Answered>> {
-        let Answer { mut response, connection, endpoint, permit, took, at } = answer;
+        let Answer { mut response, connection, endpoint, permit, seen, took, at } = answer;
         self.log(&endpoint);
-        let (mut peeked, mut looked) = (None, false);
-        let mut grpc = if self.record.is_grpc { grpc_status(response.headers()) } else { None };
-        if self.record.is_grpc && grpc.is_none() && self.route_lists_grpc() {
+        let (mut peeked, mut looked, mut seen) = (None, false, seen);
+        if seen.ending.is_none() && self.route_lists_grpc() {
+            let status;
             looked = true;
-            (peeked, grpc) = peek(response.body_mut());
+            (peeked, status) = peek(response.body_mut());
+            if let Some(status) = status {
+                seen = self.seen_grpc(status, Pushback::None);
+                self.record.grpc_status = Some(status);
+                endpoint.load(self.record.arrival.lane).failed_late(seen.outcome(), at);
+            }
         }
-        let from_mesh = matches!(endpoint.dial.security, Security::Mesh(_));
-        let refused = if from_mesh { refused_by_peer(response.headers()) } else { None };
-        let settled = match (refused, grpc) {
-            (Some((outcome, _)), _) => Some(outcome),
-            (None, Some(status)) => Some(classify::grpc(status)),
-            (None, None) if self.record.is_grpc && response.status().is_success() => None,
-            (None, None) => Some(http(&response)),
-        };
-        let happened = match (refused, grpc) {
-            (Some((_, Some(happened))), _) => Some(happened),
-            (_, Some(0)) => None,
-            (_, Some(status)) => Some(Happened::Grpc(status)),
-            (_, None) if response.status().as_u16() >= 400 => Some(Happened::Status(response.status().as_u16())),
-            (_, None) => None,
-        };
-        let lane = self.record.arrival.lane;
-        let permit = match settled {
-            Some(outcome) => {
-                endpoint.settle(permit, outcome, self.random(), at);
+        let permit = match (seen.ending, seen.outcome()) {
+            // How it goes on, or what status the trailers bring, is for the record to see.
+            (None, _) | (_, Outcome::Served) => Some(permit),
+            (Some(ending), _) => {
+                self.settle(&endpoint, permit, ending, at);
                 None
             }
-            // The status comes with the trailers, and the record sees them go by.
-            None => Some(permit),
         };
-        let lease = Lease::new(endpoint.clone(), lane, connection, permit);
+        let (lane, request) = (self.record.arrival.lane, self.kept.broken().cloned());
+        let mut lease = Lease::new(endpoint.clone(), lane, connection, permit, request);
+        let happened = seen.happened;
         if let Some(happened) = happened
             && self.verdict(happened, pushback(&response)).await
         {
             self.note(&endpoint, format!("answered {happened}"), took);
+            lease.settle(&self.record.arrival.plane, lane, seen.ending.unwrap_or(Ending::NoGrpcStatus));
             if response.body().is_end_stream() {
                 lease.give_back(self.now());
             }
             return None;
         }
-        self.record.grpc_status = grpc;
         self.record.lease = Some(lease);
         headers::depart(response.headers_mut(), false);
         if self.record.arrival.direction == Direction::Inbound {
@@ -106,6 +94,45 @@ impl Call<'_> {
                 None => body,
             }
         }))
+    }
+
+    /// Reads an answer's head.
+    pub(super) fn seen(&mut self, response: &Response<Received>, endpoint: &Endpoint) -> Seen {
+        let (status, headers) = (response.status(), response.headers());
+        let grpc = if self.record.is_grpc { grpc_status(headers) } else { None };
+        self.record.grpc_status = grpc;
+        let from_mesh = matches!(endpoint.dial.security, Security::Mesh(_));
+        if let Some(peer) = refused_by_peer(headers).filter(|_| from_mesh) {
+            return self.seen_peer(peer);
+        }
+        if let Some(grpc) = grpc {
+            return self.seen_grpc(grpc, pushback(response));
+        }
+        let (status, come_again) = (status.as_u16(), headers.contains_key(RETRY_AFTER));
+        Seen {
+            // The status of a gRPC call comes with the trailers.
+            ending: (!self.record.is_grpc || status >= 300).then_some(Ending::Status { status, come_again }),
+            happened: (status >= 400).then_some(Happened::Status(status)),
+        }
+    }
+
+    fn seen_grpc(&self, status: u8, pushback: Pushback) -> Seen {
+        Seen {
+            ending: Some(self.record.grpc_ending(status, matches!(pushback, Pushback::Wait(_)))),
+            happened: (status != classify::code::OK).then_some(Happened::Grpc(status)),
+        }
+    }
+
+    fn seen_peer(&self, peer: Peer) -> Seen {
+        let (ending, happened) = match peer {
+            // Nothing was processed.
+            Peer::Busy | Peer::NotReached => (Ending::Peer(peer), Some(Happened::ConnectFailure)),
+            Peer::Broken => (self.broke_off(Ending::Peer(peer)), Some(Happened::Reset)),
+            // Its clock is this side's: the deadline that it was told.
+            Peer::Late => (self.late(), Some(Happened::Reset)),
+            Peer::NotPassedOn | Peer::Request => (Ending::Peer(peer), None),
+        };
+        Seen { ending: Some(ending), happened }
     }
 
     /// After an attempt without an answer: waits for the next one's time, or gives up.
@@ -176,18 +203,7 @@ fn peek(body: &mut Received) -> (Peeked, Option<u8>) {
 
 /// A refusal that the peer's sidecar made in its application's stead (RFC 9209). Sidecars take the header off what applications
 /// say, so it is the sidecar's own word.
-fn refused_by_peer(headers: &HeaderMap) -> Option<(Outcome, Option<Happened>)> {
+fn refused_by_peer(headers: &HeaderMap) -> Option<Peer> {
     let status = headers.get(&PROXY_STATUS)?.to_str().ok()?.strip_prefix("meshwork; error=")?;
-    let error = status.split(';').next()?;
-    Some(match error {
-        // It has enough to do; nothing was processed, and no breaker may open for it.
-        "connection_limit_reached" => (Outcome::Overloaded, Some(Happened::ConnectFailure)),
-        // The application was never reached.
-        "connection_refused" | "destination_unavailable" | "proxy_configuration_error" => {
-            (Outcome::LOCAL_FAULT, Some(Happened::ConnectFailure))
-        }
-        "connection_terminated" | "http_response_timeout" => (Outcome::LOCAL_FAULT, Some(Happened::Reset)),
-        // It is the request that was refused.
-        _ => (Outcome::Served, None),
-    })
+    Some(classify::peer(status.split(';').next()?))
 }
