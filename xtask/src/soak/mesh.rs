@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -37,10 +37,10 @@ gateways:
 routes:
   - {service: sink, retry: {attempts: 3, on: [connect-failure, reset-before-processing, reset, 503], budget: 50%}}
 queues:
-  work: {delivery: {attempts: 10000, backoff: {initial: 100ms, max: 2s}, ack_timeout: 10s}}
-  pulled: {delivery: {attempts: 10000, backoff: {initial: 100ms, max: 2s}, ack_timeout: 10s}}
+  work: {delivery: {attempts: 1000, backoff: {initial: 100ms, max: 2s}, ack_timeout: 10s}}
+  pulled: {delivery: {attempts: 1000, backoff: {initial: 100ms, max: 2s}, ack_timeout: 10s}}
 topics:
-  events: {delivery: {attempts: 10000, backoff: {initial: 100ms, max: 2s}, ack_timeout: 10s}}
+  events: {delivery: {attempts: 1000, backoff: {initial: 100ms, max: 2s}, ack_timeout: 10s}}
 ";
 
 /// A running mesh; dropped, it is ended.
@@ -93,9 +93,15 @@ impl Mesh {
             .stderr(log)
             .spawn()
             .context("meshwork up")?;
-        let mesh = Self { folder, data, is_mounted, gateway: ([127, 0, 0, 1], port).into(), up: Some(up) };
+        let mut mesh = Self { folder, data, is_mounted, gateway: ([127, 0, 0, 1], port).into(), up: Some(up) };
         for instance in INSTANCES {
-            wait(&format!("{instance} to be ready"), || Ok(mesh.ready(instance).ok()))?;
+            wait(&format!("{instance} to be ready"), || {
+                if let Some(status) = mesh.up.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                    mesh.up = None;
+                    bail!("up ended with {status}; see {}", mesh.folder.join("up.log").display());
+                }
+                Ok(mesh.ready(instance).ok())
+            })?;
         }
         Ok(mesh)
     }
