@@ -54,7 +54,13 @@ fn main() -> Result<(), Failure> {
 
 fn clear(folder: &std::path::Path) -> Result<(), Failure> {
     RealDisk.create_dir_all(folder)?;
-    Ok(RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))?)
+    RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))?;
+    // What says that there was a log.
+    let marker = folder.with_extension("made");
+    if RealDisk.exists(&marker)? {
+        RealDisk.remove(&marker)?;
+    }
+    Ok(())
 }
 
 async fn run(case: &'static str, folder: &std::path::Path) -> Result<(), Failure> {

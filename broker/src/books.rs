@@ -35,6 +35,9 @@ const EXPIRED_PER_SWEEP_MAX: usize = 10_000;
 /// How long dead letters are kept where nothing else is declared: those of subscriptions, and of queues that are gone.
 const DEAD_LETTER_KEEP: Duration = Duration::from_secs(14 * 86_400);
 
+/// How much of a reason is kept while the disk gives no more room, in bytes: what dead letters take then must fit into the reserve.
+pub const SHORT_REASON_BYTES_MAX: usize = 48;
+
 /// The state of all queues and topics.
 #[derive(Debug)]
 pub struct Books {
@@ -48,6 +51,8 @@ pub struct Books {
     pub journal: Vec<Record>,
     /// Who is to be told of what has changed, once the books are free.
     pub woken: Woken,
+    /// Whether the disk gives no more room: what is said of dead letters is kept short then.
+    pub is_short_of_room: bool,
     rng: fastrand::Rng,
 }
 
@@ -70,6 +75,7 @@ impl Books {
             config: None,
             journal: Vec::new(),
             woken: Woken::default(),
+            is_short_of_room: false,
             rng: fastrand::Rng::with_seed(seed),
         }
     }
@@ -320,7 +326,10 @@ impl Books {
                 due_ms: now.wall_ms.saturating_add(millis(after)),
             },
             Next::DeadLetter(why) => {
-                let reason = if reason.is_empty() { why.to_string() } else { format!("{why}: {reason}") };
+                let mut reason = if reason.is_empty() { why.to_string() } else { format!("{why}: {reason}") };
+                if self.is_short_of_room {
+                    reason.truncate(reason.floor_char_boundary(SHORT_REASON_BYTES_MAX));
+                }
                 dead(group, position, attempts, reason, now)
             }
         })

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::books::Books;
-use crate::compaction::Compaction;
+use crate::compaction::{Compaction, reserve_bytes};
 use crate::dedup::Place;
 use crate::engine::{Engine, Error, Room, Usage};
 use crate::ledger::{Ledger, lock};
@@ -26,6 +26,9 @@ pub const BATCH_MAX: usize = 4_096;
 /// How many commands may wait for the committer; those who ask beyond that wait before they are heard.
 pub const WAITING_MAX: usize = 16_384;
 
+/// After so many records it is worked out anew how much room must be held for acknowledgements.
+const UNRESERVED_MAX: usize = 1_024;
+
 /// Writes.
 #[derive(Debug)]
 pub struct Committer {
@@ -33,6 +36,8 @@ pub struct Committer {
     ledger: Arc<Ledger>,
     batch: Batch,
     compaction: Compaction,
+    /// How many records were written since it was worked out how much room must be held for acknowledgements.
+    unreserved: usize,
 }
 
 /// What is being written.
@@ -77,7 +82,11 @@ impl Committer {
     /// A committer on an engine and the books that were read from it.
     #[must_use]
     pub fn new(engine: Box<dyn Engine>, ledger: Arc<Ledger>) -> Self {
-        Self { engine, ledger, batch: Batch::default(), compaction: Compaction::default() }
+        let (batch, compaction) = (Batch::default(), Compaction::default());
+        let mut committer = Self { engine, ledger, batch, compaction, unreserved: 0 };
+        committer.keep_reserve();
+        committer.ledger.note_usage(committer.engine.usage());
+        committer
     }
 
     /// Takes commands from decision to answer.
@@ -88,13 +97,19 @@ impl Committer {
         }
         let now = self.ledger.clock.now();
         {
+            let is_short_of_room = self.ledger.is_short_of_room();
             let mut books = lock(&self.ledger.books);
+            books.is_short_of_room = is_short_of_room;
             let journal = std::mem::take(&mut books.journal);
             journal.into_iter().for_each(|record| self.batch.plan(record.write().into(), Effect::Journal(record)));
             commands.drain(..).for_each(|command| self.batch.decide(&mut books, command, now));
         }
         self.write();
         self.apply(now);
+        self.unreserved += self.batch.records.len();
+        if self.unreserved >= UNRESERVED_MAX {
+            self.keep_reserve();
+        }
         self.answer();
         let usage = self.engine.usage();
         let is_compacted = self.compact(&usage);
@@ -107,22 +122,14 @@ impl Committer {
         }
         let start = Instant::now();
         let durability = self.batch.durability.unwrap_or(Durability::Os);
-        let mut in_log = 0;
-        let written = append(&mut *self.engine, &mut self.batch.records, &mut in_log);
-        let written = match written.and_then(|()| self.engine.commit(durability)) {
-            Err(Error::Full(why)) => {
-                self.batch.fail(in_log, &Refusal::NoRoom(why));
-                // What is in the log already is not refused with it, and has only been handed to the operating system.
-                if in_log > 0 { self.engine.commit(durability) } else { Ok(()) }
-            }
-            other => other,
-        };
+        let written = append(&mut *self.engine, &mut self.batch.records);
+        let written = written.and_then(|()| self.engine.commit(durability));
         match written {
             Ok(()) => self.ledger.metrics.committed(self.batch.records.len(), start.elapsed()),
             Err(error) => {
                 tracing::error!(%error, "the engine has failed; the broker takes nothing until it is started again");
                 self.ledger.fail(error.to_string());
-                self.batch.fail(0, &Refusal::Engine(error.to_string()));
+                self.batch.fail(&Refusal::Engine(error.to_string()));
             }
         }
     }
@@ -160,6 +167,13 @@ impl Committer {
         if has_delay {
             self.ledger.timer.notify_one();
         }
+    }
+
+    /// Has as much room held for acknowledgements as what is live may need.
+    fn keep_reserve(&mut self) {
+        let bytes = reserve_bytes(&lock(&self.ledger.books));
+        self.engine.keep_reserve(bytes);
+        self.unreserved = 0;
     }
 
     /// Compacts the log when it is worth it, and answers whether the engine may hold something else now.
@@ -238,16 +252,16 @@ impl Batch {
         }
     }
 
-    /// The records from a number on are not written.
-    fn fail(&mut self, from: usize, refusal: &Refusal) {
-        self.records[from..].iter_mut().for_each(|planned| planned.written = Err(refusal.clone()));
+    /// Nobody knows what of it is written.
+    fn fail(&mut self, refusal: &Refusal) {
+        self.records.iter_mut().for_each(|planned| planned.written = Err(refusal.clone()));
     }
 }
 
 /// Gives every record to the engine. One for which there is no room is refused alone. A batch that is more than may wait for a commit is
-/// committed in pieces: the first `in_log` records are in the log then, whatever becomes of the others.
-fn append(engine: &mut dyn Engine, records: &mut [Planned], in_log: &mut usize) -> Result<(), Error> {
-    for (number, planned) in records.iter_mut().enumerate() {
+/// committed in pieces.
+fn append(engine: &mut dyn Engine, records: &mut [Planned]) -> Result<(), Error> {
+    for planned in records {
         let room = match planned.effect {
             Effect::Publish(_) => Room::Plain,
             Effect::Journal(_) | Effect::Change(_) => Room::Reserve,
@@ -255,7 +269,6 @@ fn append(engine: &mut dyn Engine, records: &mut [Planned], in_log: &mut usize) 
         let written = match engine.append(&planned.bytes, room) {
             Err(Error::Backlog) => {
                 engine.commit(Durability::Os)?;
-                *in_log = number;
                 engine.append(&planned.bytes, room)
             }
             other => other,

@@ -96,6 +96,12 @@ impl Window {
         }
     }
 
+    /// How many identities it has at most: those that were not written too.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.row.len()
+    }
+
     /// What is in the log, oldest first.
     pub fn stored(&self) -> impl Iterator<Item = (Identity, Position)> + '_ {
         self.row.iter().filter_map(|known| match known.place {

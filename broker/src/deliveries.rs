@@ -33,6 +33,8 @@ pub struct Deliveries {
     dead: BTreeMap<Position, Dead>,
     /// The same by when they died, for finding those that were kept for long enough.
     dead_by_age: BTreeSet<(u64, Position)>,
+    /// How long the reasons of all dead letters are together.
+    reason_bytes: u64,
     /// Of each key that has a message here: those that wait behind it, in order.
     keys: BTreeMap<u64, VecDeque<Position>>,
     leased: usize,
@@ -287,6 +289,7 @@ impl Deliveries {
     fn exhume(&mut self, position: Position) -> Option<Dead> {
         let dead = self.dead.remove(&position)?;
         self.dead_by_age.remove(&(dead.died_ms, position));
+        self.reason_bytes -= dead.reason.len() as u64;
         Some(dead)
     }
 
@@ -324,7 +327,7 @@ impl Deliveries {
     /// Drops all messages, but no dead letter.
     pub fn clear(&mut self) {
         let (dead, dead_by_age) = (std::mem::take(&mut self.dead), std::mem::take(&mut self.dead_by_age));
-        *self = Self { dead, dead_by_age, ..Self::default() };
+        *self = Self { dead, dead_by_age, reason_bytes: self.reason_bytes, ..Self::default() };
     }
 
     /// The messages that are neither settled nor dead.
@@ -337,6 +340,12 @@ impl Deliveries {
     #[must_use]
     pub const fn dead(&self) -> &BTreeMap<Position, Dead> {
         &self.dead
+    }
+
+    /// How long the reasons of all dead letters are together, in bytes.
+    #[must_use]
+    pub const fn reason_bytes(&self) -> u64 {
+        self.reason_bytes
     }
 
     /// Up to `max` dead letters that died before a wall time in milliseconds, oldest first.
@@ -356,6 +365,7 @@ impl Deliveries {
     pub fn restore_dead(&mut self, position: Position, dead: Dead) {
         self.forget(position);
         self.dead_by_age.insert((dead.died_ms, position));
+        self.reason_bytes += dead.reason.len() as u64;
         self.dead.insert(position, dead);
     }
 

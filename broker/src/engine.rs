@@ -29,8 +29,7 @@ pub trait Engine: Debug + Send {
     /// Makes what was appended readable, and as durable as `durability` asks.
     ///
     /// # Errors
-    /// [`Error::Full`]: what was appended is dropped, and it goes on when there is room. [`Error::Failed`]: nobody knows what was kept, and it
-    /// takes nothing more.
+    /// [`Error::Failed`]: nobody knows what was kept, and it takes nothing more. Never [`Error::Full`]: what was taken in has its room.
     fn commit(&mut self, durability: Durability) -> Result<(), Error>;
 
     /// A reader, usable from other threads.
@@ -42,11 +41,20 @@ pub trait Engine: Debug + Send {
     /// As [`Reader::read`].
     fn replay(&self, from: Position, visit: &mut dyn FnMut(Position, &[u8])) -> Result<(), Error>;
 
-    /// Lets go of records before a position; it may keep some of them for longer.
+    /// Lets go of the records of segments that begin with these positions; never of the last one's.
     ///
     /// # Errors
     /// [`Error::Full`]: there is no room even for that, and nothing has changed. Else when what keeps them says no.
-    fn trim(&mut self, before: Position) -> Result<(), Error>;
+    fn release(&mut self, first: &[Position]) -> Result<(), Error>;
+
+    /// The next record begins another segment, so that all before it can be released.
+    ///
+    /// # Errors
+    /// As [`Engine::append`] of [`Room::Reserve`].
+    fn begin_segment(&mut self) -> Result<(), Error>;
+
+    /// Holds at least so many bytes for [`Room::Reserve`] from now on; while it cannot, nothing else is taken in.
+    fn keep_reserve(&mut self, bytes: u64);
 
     /// What it holds.
     fn usage(&self) -> Usage;
@@ -66,7 +74,7 @@ pub trait Reader: Debug + Send + Sync {
     /// The record at a position.
     ///
     /// # Errors
-    /// [`Error::Absent`] when it was trimmed or never written; [`Error::Failed`] when its bytes are not what was written.
+    /// [`Error::Absent`] when it was released or never written; [`Error::Failed`] when its bytes are not what was written.
     fn read(&self, at: Position) -> Result<Bytes, Error>;
 }
 
@@ -92,7 +100,7 @@ pub struct Capabilities {
 pub struct Usage {
     /// Bytes in use.
     pub bytes: u64,
-    /// Its pieces, oldest first: what [`Engine::trim`] can let go of at a time.
+    /// Its pieces, oldest first: what [`Engine::release`] can let go of at a time.
     pub segments: Vec<Segment>,
     /// The position of the next record.
     pub next: Position,
@@ -107,6 +115,8 @@ pub struct Segment {
     pub first: Position,
     /// Bytes in use.
     pub bytes: u64,
+    /// Bytes that it takes of the disk.
+    pub room: u64,
 }
 
 /// What can go wrong.

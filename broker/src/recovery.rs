@@ -1,11 +1,15 @@
 //! A start: the log is opened and read into the books.
 
+use std::path::Path;
+
 use model::position::Position;
 use runtime::lanes::Place;
+use storage::log::Recovery;
 
 use crate::books::Books;
 use crate::broker::{Error, Options};
 use crate::checkpoint::{self, Parts};
+use crate::engine::Engine as _;
 use crate::engine::embedded::{Embedded, Kept, Opened};
 use crate::moment::{Clock, Moment};
 use crate::record::{self, Record};
@@ -28,9 +32,21 @@ pub fn open(options: &Options, clock: Clock) -> Result<(Books, Embedded), Error>
         return Err(error);
     }
     engine.fill_ahead(options.place)?;
-    let torn_bytes = recovery.torn_bytes;
-    tracing::info!(dir = %options.dir.display(), records = recovery.records, torn_bytes, "the broker's log was read");
+    tell(&options.dir, &recovery, engine.usage().next);
     Ok((reading.books, engine))
+}
+
+/// Says what was found, and what was assumed where nothing says it.
+fn tell(dir: &Path, recovery: &Recovery, next: Position) {
+    let Recovery { records, torn_bytes, known_through, .. } = *recovery;
+    let dir = dir.display();
+    if recovery.is_new {
+        tracing::info!(%dir, "a new log was made: there is none, and nothing says that there was one");
+    } else if known_through < next.0 || torn_bytes > 0 {
+        tracing::info!(%dir, records, torn_bytes, %next, known_through, "the broker's log was read; it did not end in order, so its end is taken to be where nothing more is written: of what stands before known_through it is known that nothing is missing");
+    } else {
+        tracing::info!(%dir, records, %next, "the broker's log was read, and nothing of it is missing");
+    }
 }
 
 struct Reading {

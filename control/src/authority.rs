@@ -14,8 +14,11 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
-use storage::disk::{self, Disk};
+use storage::disk::Disk;
+use storage::kept;
 use time::OffsetDateTime;
+
+use crate::revisions::Revisions;
 
 /// The authority's file: the key, then the root, in PEM.
 const FILE: &str = "authority.pem";
@@ -63,6 +66,19 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The authority's file is gone: revisions are kept beside it, so there was one, and every role trusts it.
+    #[error(
+        "{path} is missing, and revisions of this mesh are kept beside it: every role trusts the root that was in it. Nothing was made. Put it back from a copy; or give up that root, `mv {dir} {dir}.old`, and start again: the mesh file becomes revision 1 under a new root, and every role enrols anew, with the new roots and a new token",
+        path = path.display(),
+        dir = path.parent().unwrap_or(path).display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The authority's file cannot be read, or is not what was written.
+    #[error(transparent)]
+    Unread(#[from] kept::Error),
     /// The disk said no.
     #[error(transparent)]
     Disk(#[from] std::io::Error),
@@ -107,25 +123,24 @@ impl Authority {
         Ok(Self { mesh: mesh.clone(), root_pem, not_after_s, issuer: Issuer::new(params, key) })
     }
 
-    /// The authority in `dir`, or a new one that is kept there. The key's file may be read by its owner only.
+    /// The authority in `dir`; a new one that is kept there where there was none. The key's file may be read by its owner only.
     ///
     /// # Errors
-    /// As the disk says, or when what is kept there is not an authority of `mesh`.
+    /// As the disk says, when what is kept there is damaged or not an authority of `mesh`, or when it is missing and revisions are kept.
     pub fn load_or_create(disk: &dyn Disk, dir: &Path, mesh: &Name) -> Result<Self, Error> {
         let path = dir.join(FILE);
-        match disk::read_whole(disk, &path, FILE_BYTES_MAX) {
-            Ok(pem) => {
-                let kept = |why| Error::Kept { path: path.clone(), why };
-                let pem = String::from_utf8(pem).map_err(|_| kept("it is not text".to_owned()))?;
-                Self::from_pem(mesh, &pem).map_err(kept)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let authority = Self::create(mesh, runtime::clock::wall_s())?;
-                disk::replace_private(disk, &path, authority.to_pem().as_bytes())?;
-                Ok(authority)
-            }
-            Err(error) => Err(error.into()),
+        if let Some(pem) = kept::read(disk, &path, FILE_BYTES_MAX)? {
+            let kept = |why| Error::Kept { path: path.clone(), why };
+            let pem = String::from_utf8(pem).map_err(|_| kept("it is not text".to_owned()))?;
+            return Self::from_pem(mesh, &pem).map_err(kept);
         }
+        if Revisions::were_kept(disk, dir)? {
+            return Err(Error::Gone { path });
+        }
+        let authority = Self::create(mesh, runtime::clock::wall_s())?;
+        kept::write_private(disk, &path, authority.to_pem().as_bytes())?;
+        tracing::info!(path = %path.display(), "a new root was made: there is none, and nothing says that there was one");
+        Ok(authority)
     }
 
     /// Takes up the authority that stands in its file as PEM, key and certificate.

@@ -10,6 +10,7 @@ use model::snapshot::Snapshot;
 use prost::Message as _;
 use runtime::identity::Credentials;
 use storage::disk::{self, Disk};
+use storage::kept;
 
 /// Largest snapshot that is kept or read, in bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
@@ -49,6 +50,15 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl From<kept::Error> for Error {
+    fn from(error: kept::Error) -> Self {
+        match error {
+            kept::Error::Disk { path, source } => Self::Disk { path, source },
+            kept::Error::Damaged { path, what } => Self::Damaged { path, what },
+        }
+    }
 }
 
 impl Local {
@@ -100,7 +110,7 @@ impl Local {
     pub fn keep_credentials(&self, credentials: &Credentials) -> Result<(), Error> {
         let parts = [&*credentials.key_pem, &credentials.chain_pem, &credentials.roots_pem];
         let path = self.dir.join(CREDENTIALS_FILE);
-        disk::replace_private(&*self.disk, &path, parts.join(PART).as_bytes())
+        kept::write_private(&*self.disk, &path, parts.join(PART).as_bytes())
             .map_err(|source| Error::Disk { path, source })
     }
 
@@ -109,9 +119,9 @@ impl Local {
     /// # Errors
     /// When the disk says no or the file is not what was written.
     pub fn credentials(&self) -> Result<Option<Credentials>, Error> {
-        let Some(file) = self.read(CREDENTIALS_FILE, PEM_BYTES_MAX)? else { return Ok(None) };
-        let damaged =
-            || Error::Damaged { path: self.dir.join(CREDENTIALS_FILE), what: "not three parts of PEM".to_owned() };
+        let path = self.dir.join(CREDENTIALS_FILE);
+        let Some(file) = kept::read(&*self.disk, &path, PEM_BYTES_MAX)? else { return Ok(None) };
+        let damaged = || Error::Damaged { path: path.clone(), what: "not three parts of PEM".to_owned() };
         let text = String::from_utf8(file).map_err(|_| damaged())?;
         let mut parts = text.split(PART).map(str::to_owned);
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -134,5 +144,46 @@ impl Local {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::Disk { path, source }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::disk::memory::MemoryDisk;
+
+    use super::*;
+
+    fn credentials() -> Credentials {
+        let pem = |what: &str| format!("-----BEGIN {what}-----\nMAo=\n-----END {what}-----\n");
+        Credentials { chain_pem: pem("CERTIFICATE"), key_pem: pem("PRIVATE KEY"), roots_pem: pem("CERTIFICATE") }
+    }
+
+    fn same(one: &Credentials, other: &Credentials) -> bool {
+        let of = |it: &Credentials| [it.chain_pem.clone(), it.key_pem.clone(), it.roots_pem.clone()];
+        of(one) == of(other)
+    }
+
+    /// It was taken up, and failed at the first connection.
+    #[test]
+    fn an_identity_with_a_turned_bit_or_without_its_end_is_not_taken_up() {
+        let disk = MemoryDisk::default();
+        let local = Local::open(Arc::new(disk.clone()), Path::new("/role")).unwrap();
+        assert!(local.credentials().unwrap().is_none());
+        local.keep_credentials(&credentials()).unwrap();
+        assert!(same(&local.credentials().unwrap().unwrap(), &credentials()));
+        let path = Path::new("/role/identity.pem");
+        let whole = disk::read_whole(&disk, path, 10_000).unwrap();
+        let content = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for offset in content..whole.len() {
+            disk.flip_bit(path, offset, 1);
+            assert!(matches!(local.credentials(), Err(Error::Damaged { .. })), "byte {offset}");
+            disk.flip_bit(path, offset, 1);
+            disk::replace(&disk, path, &whole[..offset]).unwrap();
+            assert!(matches!(local.credentials(), Err(Error::Damaged { .. })), "cut to {offset}");
+            disk::replace(&disk, path, &whole).unwrap();
+        }
+        // An earlier release wrote it without a checksum.
+        disk::replace(&disk, path, &whole[content..]).unwrap();
+        assert!(same(&local.credentials().unwrap().unwrap(), &credentials()));
     }
 }

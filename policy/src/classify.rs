@@ -72,6 +72,8 @@ pub enum Ending {
     Handshake,
     /// This process lacks what a connection needs: an identity, a file descriptor, a local port, memory.
     OwnMeans,
+    /// Every connection to it carries what it takes at a time, or what this side gives it.
+    Full,
 
     /// A connection that had carried requests before was closed as this one was sent: the race of every kept connection
     /// (istio#55138).
@@ -177,6 +179,7 @@ pub const fn outcome(ending: Ending) -> Outcome {
         Ending::Unreadable => Outcome::UPSTREAM_FAULT,
         // It answered. That the mesh does not take such answers holds for every endpoint of the service.
         Ending::HeadTooLong | Ending::NotPassedOn | Ending::NoGrpcStatus => Outcome::Served,
+        Ending::Full => Outcome::Overloaded,
         Ending::LeftoverTimeout | Ending::ClientDeadline => Outcome::Unanswered,
         Ending::OwnMeans
         | Ending::IdleClosed

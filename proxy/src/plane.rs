@@ -26,6 +26,7 @@ use crate::edge::{Arrival, Direction};
 use crate::metrics::{Meters, Tally};
 use crate::observed::{Edge, Observed, Tallies};
 use crate::table::{self, Rejected, Table};
+use crate::upstream::{Dial, Dialler};
 use doors::Doors;
 
 /// What a data plane is started with.
@@ -154,6 +155,11 @@ impl Plane {
 
     pub(crate) fn now(&self) -> Tick {
         Tick::since_origin(self.origin.elapsed())
+    }
+
+    /// What it takes to connect to an endpoint.
+    pub(crate) fn dialler(&self, dial: Dial) -> Dialler {
+        Dialler { dial, identity: self.identity.clone(), origin: self.origin }
     }
 
     /// The number of slots that per-lane state has: one for each lane, and one for calls from inside of this process.

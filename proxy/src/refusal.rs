@@ -13,6 +13,7 @@ use runtime::refusal::{Story, Wire};
 
 use crate::body::Answered;
 use crate::request::HEADERS_MAX;
+use crate::upstream::Full;
 
 /// When a client that met a full house may come back.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -74,6 +75,8 @@ pub(crate) enum Reason {
     BreakersOpen(Name),
     #[error("no connection to {0} could be made")]
     Unreachable(Name),
+    #[error("{service} has no connection to spare: {full}")]
+    Full { service: Name, full: Full },
     #[error("the connection to {0} broke before it answered")]
     Broken(Name),
     #[error("{service} answered in the transfer coding {coding:?}, which is not understood; chunked is")]
@@ -156,6 +159,7 @@ impl Reason {
             }
             Self::BodyTooLong(_) => wire(S::PAYLOAD_TOO_LARGE, REQUEST, 8, "body-too-long", "Body too long"),
             Self::Busy(_) => wire(S::SERVICE_UNAVAILABLE, "connection_limit_reached", 14, "busy", "Busy"),
+            Self::Full { .. } => wire(S::SERVICE_UNAVAILABLE, "connection_limit_reached", 14, "full", "Full"),
             Self::NoEndpoint { .. } => wire(S::SERVICE_UNAVAILABLE, AWAY, 14, "no-endpoint", "No live instance"),
             Self::BreakersOpen(_) => wire(S::SERVICE_UNAVAILABLE, AWAY, 14, "breakers-open", "All instances failing"),
             Self::Unreachable(_) => wire(S::BAD_GATEWAY, "connection_refused", 14, "unreachable", "Not reachable"),
@@ -250,7 +254,7 @@ impl Refusal {
 
     fn describe(&self, headers: &mut HeaderMap) {
         match self.reason {
-            Reason::Busy(_) | Reason::NotReady | Reason::BreakersOpen(_) => {
+            Reason::Busy(_) | Reason::Full { .. } | Reason::NotReady | Reason::BreakersOpen(_) => {
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             // Where a request ends in the middle of its body, nothing after it on the connection can be told apart.

@@ -84,6 +84,7 @@ fn endpoint(plane: &Plane, endpoint: &Endpoint, may_be_ejected: bool) -> Value {
         "in_progress": in_progress,
         "round_trip_us": round_trips,
         "connections": endpoint.connections(),
+        "waiting": endpoint.waiting(),
     });
     if let Standing::Open { until, by } = endpoint.breaker.standing(now)
         && may_be_ejected

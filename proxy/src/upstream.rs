@@ -3,13 +3,13 @@
 //!
 //! Which endpoint, whether to try again, and what a failure means for the endpoint, is decided above; [`ending`] only names it.
 
-pub(crate) mod dial;
+mod dial;
 pub(crate) mod ending;
-pub(crate) mod exchange;
+mod exchange;
 mod http2;
-pub(crate) mod pool;
+mod pool;
 
-pub(crate) use dial::{Address, Dial, Security, Unreachable};
+pub(crate) use dial::{Address, Dial, Dialler, Security, Unreachable};
 pub(crate) use exchange::{Connection, Received};
 pub(crate) use http2::Stream;
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Full, Place, Pool};

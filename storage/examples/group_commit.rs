@@ -41,8 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 log.commit(level).map_err(std::io::Error::other)
             })?;
-            let keep = log.next_sequence();
-            log.trim(keep)?;
+            let all: Vec<u64> = log.segments().iter().map(|segment| segment.first_sequence).collect();
+            log.release(&all)?;
         }
     }
     clear(&folder)?;
@@ -75,7 +75,10 @@ fn log(folder: &Path) -> Result<Log, Box<dyn std::error::Error>> {
 }
 
 fn clear(folder: &Path) -> std::io::Result<()> {
-    RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))
+    RealDisk.list(folder)?.iter().try_for_each(|name| RealDisk.remove(&folder.join(name)))?;
+    // What says that there was a log.
+    let marker = folder.with_extension("made");
+    if RealDisk.exists(&marker)? { RealDisk.remove(&marker) } else { Ok(()) }
 }
 
 fn report(name: &str, records: usize, mut commit: impl FnMut() -> std::io::Result<()>) -> std::io::Result<()> {

@@ -5,12 +5,15 @@
 //! leave, is cut off at the next start and reported; damage anywhere else stops the start and names the place, since cutting there would lose
 //! what was acknowledged (the fault of fjall#311 and of NATS JetStream in Jepsen's analysis of 2.12.1).
 //!
-//! A folder holds `manifest` (which log, where it begins), segments named by their first sequence, `spare` (room for the next
-//! segment) and `lock`. It knows nothing of what records mean, and compacts nothing: [`Log::trim`] removes whole segments.
+//! A folder holds `manifest` (which log, what of it was released, how far it was synced), segments named by their first sequence, spares (room
+//! for the next segments) and `lock`; beside the folder a marker says that there is a log. What is missing of all that is damage too, and never
+//! a shorter log. It knows nothing of what records mean, and compacts nothing: [`Log::release`] removes whole segments.
 
+mod append;
 mod error;
 mod frame;
 mod manifest;
+mod marker;
 mod reader;
 mod recover;
 mod segment;
@@ -21,11 +24,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, Lock};
-use frame::SEGMENT_HEADER_BYTES;
+use frame::{SEGMENT_HEADER_BYTES, SegmentHead};
 use manifest::Manifest;
 use reader::Shared;
 use segment::Segment;
-use spare::Spare;
+use spare::{Ready, Spares};
 
 pub use error::Error;
 pub use reader::Reader;
@@ -42,14 +45,13 @@ const BYTES_MAX: u64 = 1 << 30;
 /// How a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// A segment's size in bytes; room for it is taken when it is made. 64 MiB.
+    /// A segment's size in bytes; room for it is taken when it is made. Where the disk has none, smaller ones are made. 64 MiB.
     pub segment_bytes: u64,
     /// Largest record in bytes. 8 MiB.
     pub record_bytes_max: usize,
     /// How much may wait for a commit, in bytes; one record may be larger. 16 MiB.
     pub batch_bytes_max: usize,
-    /// When the disk gives no room for another segment, so many bytes of the last one are kept for [`Log::append_from_reserve`]; at
-    /// most a quarter of a segment. 4 MiB.
+    /// So much room is held, in files of its own, for [`Log::append_from_reserve`] on a full disk; [`Log::keep_reserve`] asks for more. 4 MiB.
     pub reserve_bytes: u64,
     /// Goes into a new log's id, which tells its files from those of others. Best random; need not be.
     pub id_seed: u64,
@@ -97,7 +99,9 @@ pub struct Log {
     options: Options,
     manifest: Manifest,
     shared: Arc<Shared>,
-    spare: Spare,
+    spares: Spares,
+    /// How many bytes of the spares are held for [`Log::append_from_reserve`].
+    reserve_bytes: u64,
     /// The segment that is written: the last of the shared ones.
     active: Arc<Segment>,
     /// How much room it has.
@@ -110,6 +114,11 @@ pub struct Log {
     buffer: Vec<u8>,
     /// Where in the buffer each record's frame begins.
     pending: Vec<usize>,
+    /// Where in the buffer another segment begins, and the file that it is made of: found when the record is taken, so that a commit never
+    /// lacks room.
+    turns: Vec<(usize, Ready)>,
+    /// How much room is left behind the last frame of the buffer.
+    left: u64,
     next_sequence: u64,
     /// Everything before it is synced.
     synced_through: u64,
@@ -127,15 +136,17 @@ pub struct SegmentInfo {
     pub records: u64,
     /// Bytes in use.
     pub bytes: u64,
+    /// Bytes that it takes of the disk.
+    pub room: u64,
 }
 
 impl Log {
-    /// Opens the log in `folder`, and makes one where there is none; `replay` gets every record in order, the first one as 1 unless
-    /// the log was trimmed. All of it is durable when this returns.
+    /// Opens the log in `folder`, and makes one where there is none and never was; `replay` gets every record in order, the first one as 1 unless
+    /// it was released. All of it is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when something other than a torn tail is wrong: nothing is changed then. [`Error::Disk`] when the disk says no or
-    /// another process has the log. [`Error::Full`] when there is no room for a new one.
+    /// [`Error::Damaged`] when something other than a torn tail is wrong, and [`Error::Gone`] when all of it is: nothing is changed then.
+    /// [`Error::Disk`] when the disk says no or another process has the log. [`Error::Full`] when there is no room for a new one.
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
@@ -143,50 +154,65 @@ impl Log {
         replay: &mut dyn FnMut(u64, &[u8]),
     ) -> Result<(Self, Recovery), Error> {
         options.check()?;
+        let was_made = marker::is_there(&*disk, folder)?;
         disk.create_dir_all(folder).map_err(Error::disk(folder))?;
         let lock = disk.lock(folder).map_err(Error::disk(folder))?;
-        let mut spare = Spare::none(&*disk, folder)?;
-        let (manifest, segments, recovery) = match recover::recover(&*disk, folder, replay)? {
+        let mut spares = Spares::found(&*disk, folder)?;
+        let (manifest, segments, recovery) = match recover::recover(&*disk, folder, was_made, replay)? {
             Some(found) => (found.manifest, found.segments, found.recovery),
             None => {
-                let (manifest, segment) = make(&*disk, folder, options, &mut spare)?;
-                (manifest, vec![segment], Recovery { segments: 1, ..Recovery::default() })
+                let (manifest, segment) = make(&*disk, folder, options, &mut spares)?;
+                (
+                    manifest,
+                    vec![segment],
+                    Recovery { is_new: true, segments: 1, known_through: 1, ..Recovery::default() },
+                )
             }
         };
+        if !was_made {
+            marker::write(&*disk, folder, manifest.log_id)?;
+        }
+        if let Err(error) = spares.fill_reserve(&*disk, options, options.reserve_bytes) {
+            tracing::warn!(folder = %folder.display(), %error, "no room for the whole of the log's reserve");
+        }
         let next_sequence = segments.last().map_or(1, Segment::next_sequence);
         let shared = Arc::new(Shared::new(segments, next_sequence));
         let Some(active) = shared.segments().last().cloned() else {
             return Err(Error::Options("a log has a segment"));
         };
         let (room, end) = (active.room().map_err(Error::disk(active.path()))?, active.end());
-        let log = Self {
+        let mut log = Self {
             disk,
             folder: folder.to_owned(),
             options,
             manifest,
             shared,
-            spare,
+            spares,
+            reserve_bytes: options.reserve_bytes,
             active,
             room,
             end,
             zeroed: end,
             buffer: Vec::new(),
             pending: Vec::new(),
+            turns: Vec::new(),
+            left: room.saturating_sub(end),
             next_sequence,
             synced_through: next_sequence,
             poisoned: None,
             _lock: lock,
         };
+        log.say_synced()?;
         Ok((log, recovery))
     }
 
     /// Takes a record, given in parts, into the buffer and answers with its sequence. It is in no way durable or readable before
-    /// [`Log::commit`]. The last of the room on a full disk is not for it, but for [`Log::append_from_reserve`].
+    /// [`Log::commit`]. The reserve is not for it, but for [`Log::append_from_reserve`]; while it is not whole, nothing is taken here.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Large`], [`Error::Backlog`], [`Error::Poisoned`]; nothing has changed then.
     pub fn append(&mut self, record: &[&[u8]]) -> Result<u64, Error> {
-        self.take(record, self.options.reserve_bytes.min(self.options.segment_bytes / 4))
+        self.take(record, false)
     }
 
     /// As [`Log::append`], and may use the reserve: for what lets records go at last, as acknowledgements do.
@@ -194,31 +220,47 @@ impl Log {
     /// # Errors
     /// As [`Log::append`].
     pub fn append_from_reserve(&mut self, record: &[&[u8]]) -> Result<u64, Error> {
-        self.take(record, 0)
+        self.take(record, true)
     }
 
-    /// Makes everything that was appended readable, and durable to `level`, by one write and at most one sync. With nothing appended it
-    /// syncs what an earlier commit at [`Level::Os`] left.
+    /// Holds so many bytes, or [`Options::reserve_bytes`] if that is more, for [`Log::append_from_reserve`] from now on.
+    pub fn keep_reserve(&mut self, bytes: u64) {
+        self.reserve_bytes = bytes.max(self.options.reserve_bytes);
+        if self.spares.bytes() < self.reserve_bytes {
+            self.prepare(0);
+        }
+    }
+
+    /// Lets the next record begin another segment, which may be one of the reserve: so that all before it can be released.
     ///
     /// # Errors
-    /// [`Error::Full`] when there is no room (only a batch or record larger than a segment can get so far): what was appended is dropped, the log
-    /// is as before and works on when room comes. Any error of a write or a sync is [`Error::Disk`] and poisons the log: of what was
-    /// appended nobody knows what is on the disk, and it is not readable.
+    /// [`Error::Full`], [`Error::Poisoned`]; nothing has changed then.
+    pub fn begin_segment(&mut self) -> Result<(), Error> {
+        self.alive()?;
+        let begun = self.turns.last().map_or(0, |(at, _)| *at);
+        let is_empty = self.buffer.len() == begun && (!self.turns.is_empty() || self.active.records() == 0);
+        if is_empty { Ok(()) } else { self.turn(0, true) }
+    }
+
+    /// Makes everything that was appended readable, and durable to `level`, by one write and at most one sync, and one more of each for
+    /// each segment that is begun. With nothing appended it syncs what an earlier commit at [`Level::Os`] left.
+    ///
+    /// # Errors
+    /// Any error of a write or a sync is [`Error::Disk`] and poisons the log: of what was appended nobody knows what is on the disk, and it is
+    /// not readable. It is never [`Error::Full`]: what was taken has its room.
     pub fn commit(&mut self, level: Level) -> Result<(), Error> {
         self.alive()?;
         if !self.pending.is_empty() {
-            if let Err(error) = self.make_room() {
-                self.buffer.clear();
-                self.pending.clear();
-                return Err(error);
-            }
             self.write()?;
         }
-        if level == Level::Sync && self.synced_through < self.next_sequence {
+        if level == Level::Sync && !self.is_synced() {
             self.sync()?;
         }
         self.shared.show(self.next_sequence);
-        self.prepare_spare();
+        if self.end > self.room / 2 {
+            // The next segment's room is to be there before the last one is full.
+            self.prepare(0);
+        }
         Ok(())
     }
 
@@ -249,60 +291,100 @@ impl Log {
     /// The segments, oldest first; the last one is being written.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        self.shared.segments().iter().map(|segment| segment.info()).collect()
+        let mut segments: Vec<_> = self.shared.segments().iter().map(|segment| segment.info()).collect();
+        if let Some(last) = segments.last_mut() {
+            last.room = self.room;
+        }
+        segments
     }
 
     /// Writes zeros over the segment after the last one, beside the commits: to be called from another thread, a step at a time, while
     /// [`Log::wants_zeros`]. Without it they are written by the commits, which wait for them.
     #[must_use]
     pub fn filler(&self) -> Filler {
-        self.spare.filler()
+        self.spares.filler()
     }
 
     /// Whether [`Filler::fill`] has something to do.
     #[must_use]
     pub fn wants_zeros(&self) -> bool {
-        self.spare.wants_zeros()
+        self.spares.wants_zeros()
     }
 
-    /// Whether the disk refuses room for the next segment: soon [`Log::append`] will be refused, if it is not yet.
+    /// Whether the disk refuses room for the next segment or for the reserve: soon [`Log::append`] will be refused, if it is not yet.
     #[must_use]
     pub fn is_short_of_room(&self) -> bool {
-        self.end > self.room / 2 && !self.spare.is_ready()
+        let is_whole = self.spares.bytes() >= self.reserve_bytes;
+        !is_whole || (self.end > self.room / 2 && !self.spares.has(0, self.reserve_bytes))
     }
 
-    /// How many bytes the last segment still takes, the reserve and each record's frame included.
+    /// How many bytes are left for [`Log::append_from_reserve`], each record's frame included, should the disk give no more.
     #[must_use]
     pub fn room_left(&self) -> u64 {
-        self.room.saturating_sub(self.end + self.buffer.len() as u64)
+        self.left + self.spares.bytes()
     }
 
-    /// Removes the segments of which every record stands before `sequence`; never the last one. Answers how many.
+    /// Removes the segments that begin with these sequences; never the last one. Answers how many.
     ///
     /// # Errors
     /// [`Error::Full`] when there is no room to say so: nothing has changed then. Else when the disk says no.
-    pub fn trim(&mut self, sequence: u64) -> Result<usize, Error> {
-        let (first_sequence, paths) = {
+    pub fn release(&mut self, first_sequences: &[u64]) -> Result<usize, Error> {
+        let (mut kept, gone) = {
             let segments = self.shared.segments();
-            let kept = segments.partition_point(|segment| segment.first_sequence() <= sequence).max(1) - 1;
-            let paths: Vec<PathBuf> = segments[..kept].iter().map(|segment| segment.path().to_owned()).collect();
-            (segments[kept].first_sequence(), paths)
+            let (last, others) = segments.split_last().map_or((None, &[][..]), |(last, others)| (Some(last), others));
+            let is_gone = |segment: &&Arc<Segment>| first_sequences.contains(&segment.first_sequence());
+            let (gone, mut kept): (Vec<_>, Vec<_>) = others.iter().partition(is_gone);
+            kept.extend(last);
+            (kept.into_iter().cloned().collect::<Vec<_>>(), gone.into_iter().cloned().collect::<Vec<_>>())
         };
-        if paths.is_empty() {
+        if gone.is_empty() {
             return Ok(0);
         }
-        // Said first: what is missing later was trimmed, and nothing else.
-        let manifest = Manifest { first_sequence, ..self.manifest };
-        manifest.write(&*self.disk, &self.folder).map_err(|error| self.full(error))?;
-        self.manifest = manifest;
-        self.shared.segments_mut().drain(..paths.len());
-        for path in &paths {
-            self.disk.remove(path).map_err(Error::disk(path))?;
+        // Said first: what is missing later was released, and nothing else.
+        self.say_kept(&kept).map_err(|error| self.full(error))?;
+        std::mem::swap(&mut *self.shared.segments_mut(), &mut kept);
+        for segment in &gone {
+            self.disk.remove(segment.path()).map_err(Error::disk(segment.path()))?;
         }
+        let released = gone.len();
+        // What still holds a file open holds its room.
+        drop((gone, kept));
         self.disk.sync_dir(&self.folder).map_err(Error::disk(&self.folder))?;
-        self.spare.ask_again();
-        self.prepare_spare();
-        Ok(paths.len())
+        self.spares.ask_again();
+        self.prepare(0);
+        Ok(released)
+    }
+
+    /// Writes the manifest of a log that has only these segments.
+    fn say_kept(&mut self, kept: &[Arc<Segment>]) -> Result<(), Error> {
+        let holes = kept.windows(2).map(|pair| pair[0].next_sequence()..pair[1].first_sequence());
+        let manifest = Manifest {
+            log_id: self.manifest.log_id,
+            first_sequence: kept.first().map_or(self.manifest.first_sequence, |first| first.first_sequence()),
+            synced_through: self.synced_through,
+            gone: holes.filter(|hole| !hole.is_empty()).collect(),
+        };
+        manifest.write(&*self.disk, &self.folder)?;
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    /// Notes in the manifest how far the log is synced, where there is room to say so: what is missing of that later is known to be.
+    fn say_synced(&mut self) -> Result<(), Error> {
+        if self.manifest.synced_through == self.synced_through {
+            return Ok(());
+        }
+        let manifest = Manifest { synced_through: self.synced_through, ..self.manifest.clone() };
+        match manifest.write(&*self.disk, &self.folder).map_err(|error| self.full(error)) {
+            Ok(()) => self.manifest = manifest,
+            Err(error @ Error::Full { .. }) => tracing::warn!(%error, "it is not noted how far the log is synced"),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn is_synced(&self) -> bool {
+        self.synced_through == self.next_sequence
     }
 
     fn alive(&self) -> Result<(), Error> {
@@ -310,96 +392,6 @@ impl Log {
             None => Ok(()),
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
         }
-    }
-
-    fn take(&mut self, record: &[&[u8]], reserve_bytes: u64) -> Result<u64, Error> {
-        self.alive()?;
-        let bytes: usize = record.iter().map(|part| part.len()).sum();
-        if bytes > self.options.record_bytes_max {
-            return Err(Error::Large { bytes, bytes_max: self.options.record_bytes_max });
-        }
-        let batch_bytes = self.buffer.len() + frame::bytes(bytes);
-        if batch_bytes > self.options.batch_bytes_max && !self.pending.is_empty() {
-            return Err(Error::Backlog { bytes_max: self.options.batch_bytes_max });
-        }
-        let fits = self.end + batch_bytes as u64 + reserve_bytes <= self.room;
-        if !fits && !self.spare.prepare(&*self.disk, self.options.segment_bytes) {
-            return Err(Error::Full { folder: self.folder.clone() });
-        }
-        let sequence = self.next_sequence();
-        self.pending.push(self.buffer.len());
-        frame::write(&mut self.buffer, self.manifest.log_id, sequence, self.synced_through, record);
-        Ok(sequence)
-    }
-
-    /// Begins a new segment when what is pending does not fit into the last one.
-    fn make_room(&mut self) -> Result<(), Error> {
-        let pending = self.buffer.len() as u64;
-        if self.end + pending <= self.room {
-            return Ok(());
-        }
-        if self.active.records() == 0 {
-            return self.widen(self.end + pending);
-        }
-        // The old segment is synced before a new one is there: so only the last one may have a torn tail.
-        if self.synced_through < self.next_sequence {
-            self.sync()?;
-        }
-        let bytes = self.options.segment_bytes.max(pending + SEGMENT_HEADER_BYTES as u64);
-        let path = self.folder.join(segment::file_name(self.next_sequence));
-        let header = frame::segment_header(self.manifest.log_id, self.next_sequence);
-        let (file, zeroed) = match self.spare.take(&*self.disk, &path, &header, bytes) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                return Err(Error::Full { folder: self.folder.clone() });
-            }
-            Err(error) => return Err(self.failed(&path, error)),
-            Ok(taken) => taken,
-        };
-        let before = std::mem::replace(
-            &mut self.active,
-            Arc::new(Segment::new(path, file, self.manifest.log_id, self.next_sequence)),
-        );
-        before.close().map_err(|source| self.failed(before.path(), source))?;
-        self.shared.segments_mut().push(self.active.clone());
-        (self.room, self.end) = (bytes, self.active.end());
-        self.zeroed = self.end.max(zeroed);
-        Ok(())
-    }
-
-    /// Has the next segment's room ready before the last one is full.
-    fn prepare_spare(&mut self) {
-        if self.end > self.room / 2 {
-            self.spare.prepare(&*self.disk, self.options.segment_bytes);
-        }
-    }
-
-    /// Gives a segment without records the room that its first batch needs.
-    fn widen(&mut self, bytes: u64) -> Result<(), Error> {
-        self.active.allocate(bytes).map_err(|source| match source.kind() {
-            io::ErrorKind::StorageFull => Error::Full { folder: self.folder.clone() },
-            _ => Error::Disk { path: self.active.path().to_owned(), source },
-        })?;
-        self.room = bytes;
-        Ok(())
-    }
-
-    fn write(&mut self) -> Result<(), Error> {
-        let used = self.buffer.len();
-        let end = self.end + used as u64;
-        if end > self.zeroed {
-            self.zeroed = (end + ZERO_AHEAD_BYTES).min(self.room);
-            self.buffer.resize(usize::try_from(self.zeroed - self.end).unwrap_or(used), 0);
-        }
-        let written = self.active.write(&self.buffer, &self.pending, used);
-        if let Err(source) = written {
-            let path = self.active.path().to_owned();
-            return Err(self.failed(&path, source));
-        }
-        self.end = end;
-        self.next_sequence += self.pending.len() as u64;
-        self.buffer.clear();
-        self.pending.clear();
-        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), Error> {
@@ -428,17 +420,38 @@ impl Log {
     }
 }
 
-/// Makes a new log: its first segment, then its manifest, which makes it one.
-fn make(disk: &dyn Disk, folder: &Path, options: Options, spare: &mut Spare) -> Result<(Manifest, Segment), Error> {
+impl Drop for Log {
+    /// Whoever ends in order leaves no doubt about where the log ends.
+    fn drop(&mut self) {
+        if self.poisoned.is_some() || self.synced_through == self.manifest.synced_through && self.is_synced() {
+            return;
+        }
+        // Also where nothing is left to sync: a machine that has stopped meanwhile must not be told anything.
+        let said = self.sync().and_then(|()| self.say_synced());
+        if let Err(error) = said {
+            tracing::warn!(folder = %self.folder.display(), %error, "the log's end could not be noted");
+        }
+    }
+}
+
+/// Makes a new log: its reserve, its first segment, then its manifest, which makes it one.
+fn make(disk: &dyn Disk, folder: &Path, options: Options, spares: &mut Spares) -> Result<(Manifest, Segment), Error> {
     let seed =
         crc32c::crc32c_append(crc32c::crc32c(&options.id_seed.to_le_bytes()), folder.as_os_str().as_encoded_bytes());
-    let manifest = Manifest { log_id: u64::from(seed) << 32 ^ options.id_seed, first_sequence: 1 };
+    let manifest = Manifest::new(u64::from(seed) << 32 ^ options.id_seed);
     let path = folder.join(segment::file_name(1));
-    let header = frame::segment_header(manifest.log_id, 1);
-    let (file, _) = spare.take(disk, &path, &header, options.segment_bytes).map_err(|source| match source.kind() {
+    let refused = |source: io::Error| match source.kind() {
         io::ErrorKind::StorageFull => Error::Full { folder: folder.to_owned() },
         _ => Error::Disk { path: path.clone(), source },
-    })?;
+    };
+    // The reserve first: a segment can be smaller.
+    spares.fill_reserve(disk, options, options.reserve_bytes).map_err(refused)?;
+    if !spares.has(0, options.reserve_bytes) {
+        spares.make(disk, options, 0).map_err(refused)?;
+    }
+    let ready = spares.take(0, options.reserve_bytes, true).ok_or_else(|| Error::Full { folder: folder.to_owned() })?;
+    let head = SegmentHead { log_id: manifest.log_id, first_sequence: 1, made_bytes: ready.bytes, seal: None };
+    let file = ready.begin(disk, &path, &head).map_err(refused)?;
     manifest.write(disk, folder)?;
-    Ok((manifest, Segment::new(path, file, manifest.log_id, 1)))
+    Ok((manifest, Segment::new(path, file, head)))
 }

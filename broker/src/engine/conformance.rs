@@ -23,7 +23,7 @@ pub fn check(open: Open<'_>) {
     positions_follow_each_other_and_read_back(open);
     what_may_wait_is_bounded_and_what_was_taken_stays(open);
     what_was_answered_is_there_after_a_restart(open);
-    what_is_trimmed_is_gone_and_the_rest_stays(open);
+    what_is_released_is_gone_and_the_rest_stays(open);
 }
 
 fn record(number: u64) -> Bytes {
@@ -105,20 +105,30 @@ fn what_was_answered_is_there_after_a_restart(open: Open<'_>) {
     assert!(append(&mut *engine, 0..1, Durability::Sync) > Position(first.0 + 9), "positions grow across a restart");
 }
 
-fn what_is_trimmed_is_gone_and_the_rest_stays(open: Open<'_>) {
+fn what_is_released_is_gone_and_the_rest_stays(open: Open<'_>) {
     let mut engine = open();
     let reader = engine.reader();
-    let keep = append(&mut *engine, 0..5, Durability::Sync);
-    let trimmed = engine.trim(keep);
-    assert!(trimmed.is_ok(), "{trimmed:?}");
-    for number in 0..5 {
-        assert_eq!(reader.read(Position(keep.0 + number)).ok(), Some(record(number)), "only what is before goes");
-    }
+    let first = append(&mut *engine, 0..1, Durability::Sync);
+    let segments = [(); 3].map(|()| {
+        let begun = engine.begin_segment();
+        assert!(begun.is_ok(), "{begun:?}");
+        append(&mut *engine, 0..5, Durability::Sync)
+    });
+    let [kept, hole, last] = segments;
+    let firsts = |engine: &dyn Engine| engine.usage().segments.iter().map(|segment| segment.first).collect::<Vec<_>>();
+    assert!(segments.iter().all(|segment| firsts(&*engine).contains(segment)), "a segment was begun where it should");
+    let released = engine.release(&[hole, last]);
+    assert!(released.is_ok(), "{released:?}");
+    assert!(!firsts(&*engine).contains(&hole) && firsts(&*engine).contains(&last), "never the last");
     drop((reader, engine));
     let engine = open();
-    assert_eq!(engine.reader().read(keep).ok(), Some(record(0)), "and it stays across a restart");
-    let first_left = engine.usage().segments.first().map(|segment| segment.first);
-    if let Some(first) = first_left.filter(|first| first.0 > 1) {
-        assert!(matches!(engine.reader().read(Position(first.0 - 1)), Err(Error::Absent(_))));
+    for number in 0..5 {
+        let read = |segment: Position| engine.reader().read(Position(segment.0 + number));
+        assert_eq!((read(kept).ok(), read(last).ok()), (Some(record(number)), Some(record(number))), "the rest stays");
+        assert!(matches!(read(hole), Err(Error::Absent(_))), "what was released is gone");
     }
+    let mut replayed = Vec::new();
+    assert!(engine.replay(first, &mut |position, _| replayed.push(position.0)).is_ok());
+    let expected: Vec<u64> = (first.0..hole.0).chain(last.0..last.0 + 5).collect();
+    assert_eq!(replayed, expected, "replay passes over it");
 }

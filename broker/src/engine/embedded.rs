@@ -25,8 +25,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 pub struct Kept {
     /// A segment's size. 64 MiB.
     pub segment_bytes: u64,
-    /// So much of the last segment is kept for what lets messages go when the disk is full: for the acknowledgements of the oldest
-    /// segments' messages and for the checkpoint that takes their place. 16 MiB.
+    /// So much room is held at least for what lets messages go when the disk is full. What is live asks for more
+    /// ([`Engine::keep_reserve`]). 16 MiB.
     pub reserve_bytes: u64,
 }
 
@@ -137,16 +137,29 @@ impl Engine for Embedded {
         Ok(())
     }
 
-    fn trim(&mut self, before: Position) -> Result<(), Error> {
-        self.log.trim(before.0)?;
+    fn release(&mut self, first: &[Position]) -> Result<(), Error> {
+        let first: Vec<u64> = first.iter().map(|position| position.0).collect();
+        self.log.release(&first)?;
         Ok(())
+    }
+
+    fn begin_segment(&mut self) -> Result<(), Error> {
+        Ok(self.log.begin_segment()?)
+    }
+
+    fn keep_reserve(&mut self, bytes: u64) {
+        self.log.keep_reserve(bytes);
     }
 
     fn usage(&self) -> Usage {
         let segments = self.log.segments();
         let segments: Vec<Segment> = segments
             .iter()
-            .map(|segment| Segment { first: Position(segment.first_sequence), bytes: segment.bytes })
+            .map(|segment| Segment {
+                first: Position(segment.first_sequence),
+                bytes: segment.bytes,
+                room: segment.room,
+            })
             .collect();
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
         let bytes_left = self.log.is_short_of_room().then(|| self.log.room_left());
@@ -164,7 +177,7 @@ impl From<log::Error> for Error {
     fn from(error: log::Error) -> Self {
         let text = error.to_string();
         match error {
-            log::Error::Damaged { .. } => Self::Damaged(text),
+            log::Error::Damaged { .. } | log::Error::Gone { .. } => Self::Damaged(text),
             log::Error::Full { .. } => Self::Full(text),
             log::Error::Backlog { .. } => Self::Backlog,
             log::Error::Absent { .. } => Self::Absent(text),

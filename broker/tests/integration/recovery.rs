@@ -6,7 +6,7 @@ use std::path::Path;
 use broker::{Broker, Options};
 use serde_json::json;
 use storage::disk::Disk as _;
-use storage::disk::memory::Operation;
+use storage::disk::memory::{MemoryDisk, Operation};
 
 use crate::fixture::{Fixture, name, part, status};
 
@@ -79,6 +79,22 @@ async fn a_failed_sync_is_the_end_and_is_said() {
     assert_eq!(fixture.lease("").await[0]["event"]["id"], "1");
 }
 
+/// Why a broker does not start on a disk.
+async fn start_error(disk: &MemoryDisk) -> broker::Error {
+    let (_signal, drain) = runtime::drain::channel();
+    let fixture = Fixture::start(part()).await;
+    let started = Broker::start(Options {
+        mesh: name("shop"),
+        disk: std::sync::Arc::new(disk.clone()),
+        dir: "/broker/log".into(),
+        place: runtime::lanes::Place::Inline,
+        metrics: runtime::metrics::Metrics::default(),
+        caller: fixture.broker.handler(),
+        drain,
+    });
+    started.err().unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_damaged_log_stops_the_start_and_is_named() {
     let fixture = Fixture::start(part()).await;
@@ -92,19 +108,7 @@ async fn a_damaged_log_stops_the_start_and_is_named() {
     let files = disk.list(folder).unwrap();
     let segment = files.iter().find(|file| file.contains("00001")).unwrap();
     disk.flip_bit(&folder.join(segment), 200, 3);
-    let (_signal, drain) = runtime::drain::channel();
-    let fixture = Fixture::start(part()).await;
-    let error = Broker::start(Options {
-        mesh: name("shop"),
-        disk: std::sync::Arc::new(disk),
-        dir: folder.into(),
-        place: runtime::lanes::Place::Inline,
-        metrics: runtime::metrics::Metrics::default(),
-        caller: fixture.broker.handler(),
-        drain,
-    })
-    .err()
-    .unwrap();
+    let error = start_error(&disk).await;
     let text = error.to_string();
     for word in [segment.as_str(), "at byte ", "mv /broker/log /broker/log.damaged"] {
         assert!(text.contains(word), "{word} in {text}");
@@ -134,7 +138,7 @@ async fn the_log_does_not_grow_for_ever_and_keeps_what_is_of_use() {
         }
         let bytes = fixture.status()["engine"]["bytes"].as_u64().unwrap();
         assert!(bytes < 6 << 20, "{bytes}");
-        assert!(fixture.status()["engine"]["segments"][0]["first"].as_u64().unwrap() > 20);
+        assert!(fixture.status()["engine"]["segments"].as_array().unwrap().len() < 8);
         let before = fixture.status();
         let fixture = fixture.crash(seed, part()).await;
         for name in ["queues", "topics"] {
@@ -165,9 +169,104 @@ async fn what_was_written_before_the_disk_was_full_is_accepted() {
     let answers = futures_util::future::join_all(published).await;
     let accepted = answers.iter().filter(|(status, _)| *status == 201).count();
     let refused = answers.iter().filter(|(status, _)| *status == 507).count();
-    assert_eq!((accepted, refused), (8, 6));
+    assert!(accepted + refused == ids.len() && accepted >= 8 && refused > 0, "{accepted} {refused}");
     let fixture = fixture.crash(1, part()).await;
     assert_eq!(fixture.status()["queues"]["work"]["ready"], accepted);
+}
+
+/// Messages of 30 bytes: their acknowledgements, and a checkpoint of what is left, took more than was held for them, and a disk that was full so
+/// stayed full for good. Whatever they do with it, consumers work it off.
+#[tokio::test(start_paused = true)]
+async fn a_disk_full_of_small_messages_is_worked_off_to_the_last() {
+    for (how, body) in
+        [("ack", ""), ("nack", r#"{"delay":"1ms"}"#), ("nack", r#"{"reject":true,"reason":"cannot be read"}"#)]
+    {
+        let fixture = Fixture::start(part()).await;
+        fixture.disk.bound(3 << 20);
+        let mut accepted = 0;
+        while fixture.publish("queues/work", &accepted.to_string(), "", r#""about thirty bytes of data..""#).await.0
+            == 201
+        {
+            accepted += 1;
+        }
+        assert!(accepted > 6_000, "{accepted}");
+        // What is not acknowledged at once stays in the way: every second one, so that no segment is free of messages early.
+        let (mut done, mut kept) = (0, Vec::new());
+        loop {
+            let leases = fixture.lease("max=100").await;
+            if leases.is_empty() {
+                break;
+            }
+            for (number, lease) in leases.into_iter().enumerate() {
+                if number % 2 == 0 && kept.len() < 4_000 {
+                    kept.push(lease);
+                } else {
+                    // A message that comes again is acknowledged, after one more attempt for each.
+                    let (how, body) = if lease["attempt"] == 1 { (how, body) } else { ("ack", "") };
+                    assert_eq!(fixture.end(&lease, how, body).await.0, 200, "after {done} of {accepted}");
+                    done += 1;
+                }
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        for lease in &kept {
+            assert_eq!(fixture.end(lease, "ack", "").await.0, 200, "after {done} of {accepted}");
+            done += 1;
+        }
+        let fixture = fixture.crash(1, part()).await;
+        let work = &fixture.status()["queues"]["work"];
+        let left = work["dead"].as_u64().unwrap();
+        assert_eq!((&work["ready"], &work["leased"], &work["delayed"]), (&json!(0), &json!(0), &json!(0)), "{work}");
+        assert_eq!(work["settled"].as_u64().unwrap() + left, accepted, "{work}");
+        assert_eq!(left > 0, body.contains("reject"));
+        if left > 0 {
+            let (status, forgotten) = fixture.ask("worker", "DELETE", "/v1/queues/work/dead-letters", "").await;
+            assert_eq!(status, 200, "{forgotten}");
+        }
+        fixture.until("room again", |status| status["engine"]["bytes_left"].is_null()).await;
+        assert_eq!(fixture.publish("queues/work", "again", "", "1").await.0, 201);
+    }
+}
+
+/// 24 MiB of events in front of it kept a log of 817 MiB from ever becoming smaller.
+#[tokio::test(start_paused = true)]
+async fn what_stays_in_front_holds_nothing_fast() {
+    let fixture = Fixture::start(part()).await;
+    let data = format!("\"{}\"", "x".repeat(1_000_000));
+    for id in 0..24 {
+        assert_eq!(fixture.publish("topics/events", &id.to_string(), "k", &data).await.0, 201);
+    }
+    for id in 0..60 {
+        fixture.publish("queues/work", &id.to_string(), "", &data).await;
+        let lease = fixture.lease("").await.remove(0);
+        assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
+    }
+    let bytes = fixture.status()["engine"]["bytes"].as_u64().unwrap();
+    assert!(bytes < 30 << 20, "{bytes}");
+    let fixture = fixture.crash(1, part()).await;
+    let (_, page) = fixture.ask("mailer", "GET", "/v1/topics/events/messages?max=100", "").await;
+    assert_eq!(page["events"][0]["event"]["id"], "0", "{}", page.to_string().len());
+}
+
+/// The folder of the log, emptied, was taken for that of a new broker.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_gone_stops_the_start_and_the_way_on_is_named() {
+    let fixture = Fixture::start(part()).await;
+    fixture.publish("queues/work", "1", "", "1").await;
+    let Fixture { disk, broker, .. } = fixture;
+    disk.kill();
+    drop(broker);
+    let folder = Path::new("/broker/log");
+    for name in disk.list(folder).unwrap() {
+        disk.remove(&folder.join(name)).unwrap();
+    }
+    let text = start_error(&disk).await.to_string();
+    for word in ["the log in /broker/log is gone", "rm /broker/log.made"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    disk.remove(Path::new("/broker/log.made")).unwrap();
+    let fixture = Fixture::on(disk, part()).await;
+    assert_eq!(fixture.publish("queues/work", "1", "", "1").await.1["duplicate"], false, "it begins anew");
 }
 
 /// Compaction was tried once for each last segment, and a full disk gives no other: all was acknowledged and nothing ever went.

@@ -67,7 +67,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// A machine on which a control plane starts, ends and starts again.
 pub struct Machine {
-    disk: Arc<MemoryDisk>,
+    pub disk: Arc<MemoryDisk>,
     pub secret: token::Secret,
     listen: SocketAddr,
     pub life: Duration,
@@ -91,9 +91,8 @@ impl Machine {
         }
     }
 
-    pub async fn start(&mut self, mesh: &str) -> Running {
-        let (signal, drain) = drain::channel();
-        let options = || Options {
+    fn options(&self, mesh: &str, drain: &Drain) -> Options {
+        Options {
             config: config(mesh),
             disk: self.disk.clone(),
             dir: PathBuf::from("/control"),
@@ -103,7 +102,18 @@ impl Machine {
             certificate_life: self.life,
             metrics: Metrics::default(),
             drain: drain.clone(),
-        };
+        }
+    }
+
+    /// Why it does not start.
+    pub async fn refused(&self, mesh: &str) -> control::Error {
+        let (_signal, drain) = drain::channel();
+        ControlPlane::start(self.options(mesh, &drain)).await.unwrap_err()
+    }
+
+    pub async fn start(&mut self, mesh: &str) -> Running {
+        let (signal, drain) = drain::channel();
+        let options = || self.options(mesh, &drain);
         // It listens again where it listened before; another test may have a connection from that very port for a moment.
         let start = async {
             loop {

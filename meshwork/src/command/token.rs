@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use control::token::{self, Secret};
 use model::identity::Subject;
 use model::name::Name;
-use storage::disk::{self, real::RealDisk};
+use storage::disk::real::RealDisk;
+use storage::kept;
 
 use super::Outcome;
 
@@ -53,23 +54,22 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
 
 /// Reads the secret; makes one, readable by its owner alone, where there is none.
 pub(crate) fn secret(path: &Path) -> anyhow::Result<Secret> {
-    match disk::read_whole(&RealDisk, path, SECRET_BYTES_MAX) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            Secret::from_text(&text).with_context(|| format!("{} holds no token secret", path.display()))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let secret = Secret::generate()?;
-            disk::replace_private(&RealDisk, path, secret.to_text().as_bytes())
-                .with_context(|| format!("cannot write a token secret to {}", path.display()))?;
-            Ok(secret)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read the token secret {}", path.display())),
+    let found = kept::read(&RealDisk, path, SECRET_BYTES_MAX).context("cannot read the token secret")?;
+    if let Some(bytes) = found {
+        let text = String::from_utf8_lossy(&bytes);
+        return Secret::from_text(&text).with_context(|| format!("{} holds no token secret", path.display()));
     }
+    let secret = Secret::generate()?;
+    kept::write_private(&RealDisk, path, secret.to_text().as_bytes())
+        .with_context(|| format!("cannot write a token secret to {}", path.display()))?;
+    tracing::info!(path = %path.display(), "a new token secret was made, since there is none; tokens of an earlier one are refused");
+    Ok(secret)
 }
 
 #[cfg(test)]
 mod tests {
+    use storage::disk;
+
     use super::*;
 
     #[test]
@@ -78,7 +78,19 @@ mod tests {
         let path = folder.path().join("token.secret");
         let made = secret(&path).unwrap();
         assert_eq!(secret(&path).unwrap(), made);
-        disk::replace(&RealDisk, &path, b"short").unwrap();
-        assert!(format!("{:#}", secret(&path).unwrap_err()).contains("token.secret"));
+        disk::replace(&RealDisk, &path, made.to_text().as_bytes()).unwrap();
+        assert_eq!(
+            secret(&path).unwrap(),
+            made,
+            "one that was written by hand, or by an earlier release, has no checksum"
+        );
+        kept::write_private(&RealDisk, &path, made.to_text().as_bytes()).unwrap();
+        let mut turned = disk::read_whole(&RealDisk, &path, 1_000).unwrap();
+        *turned.last_mut().unwrap() ^= 1;
+        for (content, why) in [(&turned[..], "damaged"), (b"short", "no token secret")] {
+            disk::replace(&RealDisk, &path, content).unwrap();
+            let error = format!("{:#}", secret(&path).unwrap_err());
+            assert!(error.contains("token.secret") && error.contains(why), "{error}");
+        }
     }
 }

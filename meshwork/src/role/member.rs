@@ -189,7 +189,13 @@ fn kept_identity(local: &Local, options: &Options) -> Option<Identity> {
     if credentials.roots_pem != options.roots_pem {
         return None;
     }
-    let identity = Identity::new(credentials).ok()?;
+    let identity = match Identity::new(credentials) {
+        Ok(identity) => identity,
+        Err(error) => {
+            tracing::warn!(%error, "the kept identity cannot be used; enrolling anew");
+            return None;
+        }
+    };
     let current = identity.current();
     let lives = current.not_after_s > runtime::clock::wall_s() + LIFE_LEFT_MIN.as_secs();
     (current.id == wanted && lives).then_some(identity)

@@ -91,7 +91,7 @@ impl Folder {
     /// A fresh secret: tokens of an earlier run open nothing.
     pub(crate) fn make_secret(&self) -> anyhow::Result<Secret> {
         let secret = Secret::generate()?;
-        disk::replace_private(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
+        storage::kept::write_private(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
         Ok(secret)
     }
 

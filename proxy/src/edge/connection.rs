@@ -33,15 +33,23 @@ const STREAMS_MAX: u32 = 256;
 /// Header list beyond which the HTTP/2 library answers 431 by itself, with nothing but the status. Twice
 /// [`crate::request::HEAD_BYTES_MAX`], so that a list that is too long is refused with an explanation where it is read at all.
 const HEADER_LIST_BYTES_MAX: u32 = 128 << 10;
-/// Flow-control windows: what one client can make a lane hold for one stream, and for one connection.
+/// Flow-control windows: what one client can make a lane hold for one stream, and for one connection. All streams of a connection may
+/// be full, and none takes the room of another; a stream holds no more than an HTTP/1.1 connection would.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = STREAMS_MAX * STREAM_WINDOW_BYTES;
+/// The same inside of the mesh. The streams' windows bound the bytes; h2 takes half of this as the bound for what small frames that
+/// wait to be read cost beside them, and ends the connection beyond it. So all streams may be full of frames of 32 bytes.
+const MESH_CONNECTION_WINDOW_BYTES: u32 = 14 * CONNECTION_WINDOW_BYTES;
 /// Largest frame that a client may send. At the protocol's least, 16 KiB, a stream of messages costs a write for each of them on every hop.
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Streams that a client may have reset before they were served; one more closes the connection (CVE-2023-44487).
 const RESETS_PENDING_MAX: usize = 20;
 /// Streams that were reset for a client's protocol errors; one more closes the connection (CVE-2025-8671).
 const RESETS_BY_ERROR_MAX: usize = 256;
+/// The same two for another sidecar of the mesh, whose connection carries what many clients do: a moment in which all of them leave, or
+/// in which the bodies of many refused requests are still on the way, is no attack.
+const MESH_RESETS_PENDING_MAX: usize = STREAMS_MAX as usize;
+const MESH_RESETS_BY_ERROR_MAX: usize = 1 << 20;
 /// How often a silent HTTP/2 client is asked whether it still lives, and how long it may take to say so.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -231,6 +239,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Some(control) = arrival.control.clone() else { return };
+    let (resets_pending_max, resets_by_error_max) = match arrival.direction {
+        Direction::Inbound => (MESH_RESETS_PENDING_MAX, MESH_RESETS_BY_ERROR_MAX),
+        Direction::Outbound | Direction::Gateway => (RESETS_PENDING_MAX, RESETS_BY_ERROR_MAX),
+    };
+    let connection_window_bytes = match arrival.direction {
+        Direction::Inbound | Direction::Outbound => MESH_CONNECTION_WINDOW_BYTES,
+        Direction::Gateway => CONNECTION_WINDOW_BYTES,
+    };
     // Boxed: hyper would move the whole of it, more than 3 KiB, from hand to hand until it stands in a task of its own.
     let service =
         service_fn(move |request: Request<Incoming>| Box::pin(crate::request::handle(arrival.clone(), request)));
@@ -240,11 +256,11 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(connection_window_bytes)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
-        .max_local_error_reset_streams(RESETS_BY_ERROR_MAX)
+        .max_pending_accept_reset_streams(resets_pending_max)
+        .max_local_error_reset_streams(resets_by_error_max)
         .enable_connect_protocol()
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);

@@ -21,13 +21,17 @@ use policy::traceparent::TraceParent;
 use super::outgoing::{self, Stamp};
 use super::{headers, tunnel};
 use crate::body::{Answered, Source};
-use crate::plane::Plane;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
-use crate::upstream::{Connection, Received, Unreachable, dial};
+use crate::upstream::{Connection, Received};
 use kept::Kept;
 use verdict::Seen;
+
+/// Longest wait for a connection to an endpoint that has none to spare, where no deadline is sooner.
+const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often an attempt looks for another connection when one ends just before it carries the request.
+const CONNECTIONS_TRIED_MAX: u32 = 3;
 
 /// All attempts of one request.
 struct Call<'a> {
@@ -42,6 +46,8 @@ struct Call<'a> {
     asked: Option<Duration>,
     trace: TraceParent,
     kept: Kept<'a>,
+    /// The attempt that is made now waits for a connection.
+    waits: bool,
     /// The attempt that is made now, from 1.
     number: u32,
     /// When it began.
@@ -105,6 +111,7 @@ pub(super) async fn run(
         backend,
         protocol,
         trace,
+        waits: false,
         number: 1,
         began: started,
         waited_before: Duration::ZERO,
@@ -161,6 +168,7 @@ impl Call<'_> {
                 return Ok(Ok(Answer { response, connection, endpoint, permit, seen, took, at: done }));
             }
             Ok(Err(failed)) => failed,
+            Err(_) if self.waits => self.unconnected(&endpoint, wait.unwrap_or_default()),
             Err(_) => self.timed_out(wait.unwrap_or_default()),
         };
         in_progress.end(classify::outcome(failed.ending), done);
@@ -212,38 +220,53 @@ impl Call<'_> {
         endpoint: &Arc<Endpoint>,
         now: Tick,
     ) -> Result<(Response<Received>, Connection), Failed> {
-        let slot = self.record.arrival.lane;
-        let mut connection = match pooled(endpoint, self.protocol, slot, now) {
-            Some(connection) => connection,
-            // Boxed: the rare path keeps the future of every request small.
-            None => {
-                let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, self.protocol, slot)).await;
-                new.map_err(|error| self.unreachable(&error))?
+        let mut pooled = endpoint.pool(self.record.arrival.lane).take(self.protocol, now);
+        let mut tried = 0;
+        loop {
+            let (mut connection, now) = match pooled.take() {
+                Some(connection) => (connection, now),
+                // Boxed: the rare path keeps the future of every request small.
+                None => (Box::pin(self.wait_for_connection(endpoint)).await?, self.now()),
+            };
+            let stamp = Stamp {
+                span: self.trace.child(self.random()),
+                remaining: self.deadline.remaining(now),
+                before: self.number - 1,
+                is_grpc: self.record.is_grpc,
+            };
+            let Some(request) = self.kept.take(&stamp) else {
+                return Err(self.body_gone());
+            };
+            let broke = match connection.send(request).await {
+                Ok(response) => return Ok((response, connection)),
+                Err(broke) => broke,
+            };
+            let Some(unsent) = broke.unsent else {
+                return Err(self.broke(broke.unprocessed, broke.ending, broke.why));
+            };
+            self.kept.put_back(*unsent);
+            tried += 1;
+            // A connection that had closed while it was idle is no failure: another takes its place, and nobody need know.
+            if !broke.reused || tried == CONNECTIONS_TRIED_MAX {
+                return Err(self.unsent(broke.ending, broke.why));
             }
-        };
-        let stamp = Stamp {
-            span: self.trace.child(self.random()),
-            remaining: self.deadline.remaining(now),
-            before: self.number - 1,
-            is_grpc: self.record.is_grpc,
-        };
-        let Some(request) = self.kept.take(&stamp) else {
-            return Err(self.body_gone());
-        };
-        let broke = match connection.send(request).await {
-            Ok(response) => return Ok((response, connection)),
-            Err(broke) => broke,
-        };
-        let Some(unsent) = broke.unsent.filter(|_| broke.reused) else {
-            return Err(self.broke(broke.unprocessed, broke.ending, broke.why));
-        };
-        // The connection had closed while it was idle, and not a byte was sent: a new one takes its place, and nobody need know.
-        let new = Box::pin(new_connection(&self.record.arrival.plane, endpoint, self.protocol, slot)).await;
-        let mut connection = new.map_err(|error| self.unreachable(&error))?;
-        match connection.send(*unsent).await {
-            Ok(response) => Ok((response, connection)),
-            Err(broke) => Err(self.broke(broke.unprocessed || broke.unsent.is_some(), broke.ending, broke.why)),
         }
+    }
+
+    async fn wait_for_connection(&mut self, endpoint: &Endpoint) -> Result<Connection, Failed> {
+        let waiting = match endpoint.pool(self.record.arrival.lane).wait(self.protocol) {
+            Ok(waiting) => waiting,
+            Err(full) => return Err(self.full(full)),
+        };
+        self.waits = true;
+        let waited = tokio::time::timeout(CONNECTION_WAIT_MAX, waiting).await;
+        let connection = match waited {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Err(_) => Err(self.unconnected(endpoint, CONNECTION_WAIT_MAX)),
+        };
+        self.waits = false;
+        connection
     }
 
     fn note(&mut self, endpoint: &Endpoint, outcome: String, took: Duration) {
@@ -284,40 +307,6 @@ impl Call<'_> {
             line.endpoint = Some(endpoint.name.clone());
             line.attempts = self.number;
         }
-    }
-}
-
-async fn new_connection(
-    plane: &Plane,
-    endpoint: &Endpoint,
-    protocol: Protocol,
-    slot: usize,
-) -> Result<Connection, Unreachable> {
-    let (pool, identity) = (endpoint.pool(slot), plane.identity.as_ref());
-    if protocol == Protocol::Http {
-        let fresh = dial::dial(&endpoint.dial, protocol, identity).await?;
-        return Ok(pool.admit(fresh, plane.now()));
-    }
-    let asked = plane.now();
-    let mut found = pool.dialling.lock().await;
-    if let Some(connection) = pool.take_http2(plane.now()) {
-        return Ok(connection);
-    }
-    if let Some((at, error)) = &*found
-        && *at >= asked
-    {
-        return Err(Unreachable::FoundByAnother(error.clone()));
-    }
-    let dialled = dial::dial(&endpoint.dial, protocol, identity).await.map_err(Arc::new);
-    *found = dialled.as_ref().err().map(|error| (plane.now(), error.clone()));
-    Ok(pool.admit(dialled.map_err(Unreachable::Found)?, plane.now()))
-}
-
-fn pooled(endpoint: &Endpoint, protocol: Protocol, slot: usize, now: Tick) -> Option<Connection> {
-    let pool = endpoint.pool(slot);
-    match protocol {
-        Protocol::Http => pool.take_http1(now),
-        Protocol::Grpc => pool.take_http2(now),
     }
 }
 

@@ -107,7 +107,10 @@ fn endpoints_of(
         let same = |e: &&Arc<Endpoint>| e.is(&name, subset.as_ref(), &dial, &part.breaker);
         match kept.iter().find(same) {
             Some(endpoint) => endpoint.clone(),
-            None => Arc::new(Endpoint::new(name, subset, dial, &part.breaker, plane.slots(), plane.now())),
+            None => {
+                let dialler = plane.dialler(dial);
+                Arc::new(Endpoint::new(name, subset, dialler, &part.breaker, plane.slots(), plane.now()))
+            }
         }
     };
     Ok(dials.into_iter().map(keep_or_make).collect())
@@ -230,7 +233,8 @@ fn application(plane: &Plane, snapshot: &Snapshot, before: Option<&Table>) -> Op
             let same = |e: &&Arc<Endpoint>| e.is(instance, None, &dial, &breaker);
             let endpoint = kept.and_then(|service| service.endpoints.iter().find(same).cloned());
             let make = || {
-                Arc::new(Endpoint::new(instance.to_owned(), None, dial.clone(), &breaker, plane.slots(), plane.now()))
+                let dialler = plane.dialler(dial.clone());
+                Arc::new(Endpoint::new(instance.to_owned(), None, dialler, &breaker, plane.slots(), plane.now()))
             };
             vec![endpoint.unwrap_or_else(make)]
         }

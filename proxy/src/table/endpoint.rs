@@ -9,12 +9,11 @@ use policy::balance::Load;
 use policy::breaker::{Breaker, Change, Permit, Standing};
 use policy::classify::{self, Ending, Outcome};
 use policy::time::Tick;
-
 use runtime::http::BoxError;
 
 use crate::body::{Broken, Sent};
 use crate::plane::Plane;
-use crate::upstream::{Connection, Dial, Pool, Stream, ending};
+use crate::upstream::{Connection, Dial, Dialler, Place, Pool, Stream, ending};
 
 /// One endpoint of a service. Each lane has its own connections to it and its own view of its load; the breaker is shared, since
 /// it is one endpoint that fails, whichever lane finds out.
@@ -30,7 +29,7 @@ pub(crate) struct Endpoint {
 
 struct Slot {
     load: Load,
-    pool: Pool,
+    pool: Arc<Pool>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -43,13 +42,14 @@ impl Endpoint {
     pub(crate) fn new(
         name: String,
         subset: Option<Name>,
-        dial: Dial,
+        dialler: Dialler,
         breaker: &config::Breaker,
         slots: usize,
         now: Tick,
     ) -> Self {
-        let slots = (0..slots).map(|_| Slot { load: Load::new(now), pool: Pool::default() }).collect();
-        Self { name, subset, dial, breaker: Breaker::new(breaker), slots }
+        let (dial, dialler) = (dialler.dial.clone(), Arc::new(dialler));
+        let slot = |_| Slot { load: Load::new(now), pool: Pool::new(dialler.clone()) };
+        Self { name, subset, dial, breaker: Breaker::new(breaker), slots: (0..slots).map(slot).collect() }
     }
 
     /// Whether this is the endpoint that is described, so that it may be kept.
@@ -62,13 +62,18 @@ impl Endpoint {
         &self.slots[slot].load
     }
 
-    pub(crate) fn pool(&self, slot: usize) -> &Pool {
+    pub(crate) fn pool(&self, slot: usize) -> &Arc<Pool> {
         &self.slots[slot].pool
     }
 
     /// Connections that stand, over all lanes.
     pub(crate) fn connections(&self) -> usize {
         self.slots.iter().map(|slot| slot.pool.len()).sum()
+    }
+
+    /// Requests that wait for a connection, over all lanes.
+    pub(crate) fn waiting(&self) -> usize {
+        self.slots.iter().map(|slot| slot.pool.waiting()).sum()
     }
 
     /// The breaker's state as metrics and the status show it.
@@ -111,7 +116,7 @@ pub(crate) struct Lease {
 }
 
 enum Held {
-    Http1(http1::SendRequest<Sent>),
+    Http1(http1::SendRequest<Sent>, Place),
     /// Its drop makes room on the connection.
     Http2(Stream),
 }
@@ -125,7 +130,7 @@ impl Lease {
         request: Option<Broken>,
     ) -> Self {
         let held = match connection {
-            Connection::Http1 { sender, .. } => Held::Http1(sender),
+            Connection::Http1 { sender, place, .. } => Held::Http1(sender, place),
             Connection::Http2 { claim, .. } => Held::Http2(claim.into_stream()),
         };
         Self { endpoint, slot, held, permit, request }
@@ -153,15 +158,15 @@ impl Lease {
             return Ending::ClientBody;
         }
         ending::answer(error, || match &self.held {
-            Held::Http1(_) => true,
+            Held::Http1(..) => true,
             Held::Http2(stream) => stream.is_first_to_break(),
         })
     }
 
     /// The answer has come in whole: its connection can carry another.
     pub(crate) fn give_back(self, now: Tick) {
-        if let Held::Http1(sender) = self.held {
-            self.endpoint.pool(self.slot).give_back(sender, now);
+        if let Held::Http1(sender, place) = self.held {
+            self.endpoint.pool(self.slot).give_back(sender, place, now);
         }
     }
 }

@@ -2,25 +2,30 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use model::config::Protocol;
 use model::identity::Subject;
+use policy::time::Tick;
 use runtime::http::BoxError;
 use runtime::identity::Identity;
 use runtime::net::Stream;
 use runtime::tls::{self, Alpn};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
-use super::http2;
+use super::Pool;
+use super::http2::{self, Pings};
 use crate::body::Sent;
 
 /// Longest wait for a connection, its TLS handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the SETTINGS that begin HTTP/2. An application that is busy takes a connection long before it looks at it.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its headers to 100.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -29,6 +34,21 @@ const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Dial {
     pub(crate) address: Address,
     pub(crate) security: Security,
+}
+
+/// What it takes to make a connection to one endpoint.
+#[derive(Debug)]
+pub(crate) struct Dialler {
+    pub(crate) dial: Dial,
+    pub(crate) identity: Option<Identity>,
+    /// The origin of all ticks.
+    pub(crate) origin: Instant,
+}
+
+impl Dialler {
+    pub(super) fn now(&self) -> Tick {
+        Tick::since_origin(self.origin.elapsed())
+    }
 }
 
 /// Where an endpoint is.
@@ -79,12 +99,11 @@ pub(crate) enum Unreachable {
     Identity(String),
     #[error("HTTP could not be started: {0}")]
     Start(BoxError),
-    /// What this request has found out for all that wait for the same connection.
-    #[error(transparent)]
-    Found(Arc<Unreachable>),
-    /// What another request has just found out.
+    /// What another request has found out for all that wait.
     #[error(transparent)]
     FoundByAnother(Arc<Unreachable>),
+    #[error("HTTP/2 did not begin within {}: no SETTINGS came", model::unit::write_duration(SETTINGS_TIMEOUT))]
+    Settings,
 }
 
 /// A fresh connection, ready for a request.
@@ -93,33 +112,40 @@ pub(crate) enum Fresh {
     Http2(http2::Client),
 }
 
-/// Makes a connection. Its driver runs as a task on the current runtime and ends with the connection.
-pub(crate) async fn dial(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, connect(dial, protocol, identity)).await {
-        Ok(result) => result,
-        Err(_) => Err(Unreachable::Timeout),
-    }
-}
-
-async fn connect(dial: &Dial, protocol: Protocol, identity: Option<&Identity>) -> Result<Fresh, Unreachable> {
-    let stream = open(&dial.address).await?;
+/// Makes a connection for `pool`. Its driver runs as a task on the current runtime and ends with the connection.
+pub(super) async fn dial(dialler: &Dialler, protocol: Protocol, pool: &Weak<Pool>) -> Result<Fresh, Unreachable> {
+    let Dial { address, security } = &dialler.dial;
     let alpn = match protocol {
         Protocol::Http => Alpn::Http1,
         Protocol::Grpc => Alpn::Http2,
     };
-    match &dial.security {
-        Security::Plain => start(stream, protocol).await,
+    match security {
+        Security::Plain => {
+            let stream = in_time(open(address)).await?;
+            start(stream, protocol, Pings::APPLICATION, pool).await
+        }
         Security::Mesh(subject) => {
-            let identity = identity.ok_or(Unreachable::NoIdentity)?.current();
-            let config = identity.client(subject, alpn).map_err(|error| Unreachable::Identity(error.to_string()))?;
-            let stream = tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))?;
-            start(stream, protocol).await
+            let connecting = async {
+                let stream = open(address).await?;
+                let identity = dialler.identity.as_ref().ok_or(Unreachable::NoIdentity)?.current();
+                let config =
+                    identity.client(subject, alpn).map_err(|error| Unreachable::Identity(error.to_string()))?;
+                tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))
+            };
+            start(in_time(connecting).await?, protocol, Pings::MESH, pool).await
         }
         Security::External { name, config, .. } => {
-            let stream = tls::connect_external(stream, config.clone(), name).await;
-            start(stream.map_err(|error| Unreachable::Tls(error.to_string()))?, protocol).await
+            let connecting = async {
+                let stream = tls::connect_external(open(address).await?, config.clone(), name).await;
+                stream.map_err(|error| Unreachable::Tls(error.to_string()))
+            };
+            start(in_time(connecting).await?, protocol, Pings::APPLICATION, pool).await
         }
     }
+}
+
+async fn in_time<S>(connecting: impl Future<Output = Result<S, Unreachable>>) -> Result<S, Unreachable> {
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or(Err(Unreachable::Timeout))
 }
 
 async fn open(address: &Address) -> Result<Stream, Unreachable> {
@@ -148,7 +174,7 @@ fn unreachable(error: io::Error) -> Unreachable {
     }
 }
 
-async fn start<S>(stream: S, protocol: Protocol) -> Result<Fresh, Unreachable>
+async fn start<S>(stream: S, protocol: Protocol, pings: Pings, pool: &Weak<Pool>) -> Result<Fresh, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -165,8 +191,9 @@ where
             Ok(Fresh::Http1(sender))
         }
         Protocol::Grpc => {
-            let client = http2::start(stream).await.map_err(|error| Unreachable::Start(error.into()))?;
-            Ok(Fresh::Http2(client))
+            let starting = tokio::time::timeout(SETTINGS_TIMEOUT, http2::start(stream, pings, pool.clone())).await;
+            let client = starting.map_err(|_| Unreachable::Settings)?;
+            Ok(Fresh::Http2(client.map_err(|error| Unreachable::Start(error.into()))?))
         }
     }
 }

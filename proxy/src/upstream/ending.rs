@@ -19,9 +19,8 @@ pub(crate) fn unreachable(error: &Unreachable) -> Ending {
         Unreachable::Timeout => Ending::ConnectTimeout,
         Unreachable::Connect(error) if is_of_own_means(error) => Ending::OwnMeans,
         Unreachable::Connect(_) => Ending::NotConnected,
-        Unreachable::Tls(_) | Unreachable::Start(_) => Ending::Handshake,
+        Unreachable::Tls(_) | Unreachable::Start(_) | Unreachable::Settings => Ending::Handshake,
         Unreachable::NoIdentity | Unreachable::Identity(_) => Ending::OwnMeans,
-        Unreachable::Found(error) => unreachable(error),
         Unreachable::FoundByAnother(_) => Ending::BrokenWithOthers,
     }
 }
@@ -104,7 +103,7 @@ mod tests {
             (Unreachable::Tls("who is this".to_owned()), Ending::Handshake),
             (Unreachable::NoIdentity, Ending::OwnMeans),
             (Unreachable::Identity("expired".to_owned()), Ending::OwnMeans),
-            (Unreachable::Found(Arc::new(Unreachable::Refused)), Ending::NotConnected),
+            (Unreachable::Settings, Ending::Handshake),
             (Unreachable::FoundByAnother(Arc::new(Unreachable::Refused)), Ending::BrokenWithOthers),
         ] {
             assert_eq!(unreachable(&error), expected, "{error:?}");

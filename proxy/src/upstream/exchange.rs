@@ -14,11 +14,12 @@ use runtime::http::BoxError;
 
 use super::ending;
 use super::http2::{self, Claim, Reception};
+use super::pool::Place;
 use crate::body::Sent;
 
 /// A connection with one request's claim on it.
 pub(crate) enum Connection {
-    Http1 { sender: http1::SendRequest<Sent>, reused: bool },
+    Http1 { sender: http1::SendRequest<Sent>, reused: bool, place: Place },
     Http2 { claim: Claim, reused: bool },
 }
 
@@ -46,7 +47,7 @@ impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
     pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Received>, Broke> {
         match self {
-            Self::Http1 { sender, reused } => match sender.try_send_request(request).await {
+            Self::Http1 { sender, reused, .. } => match sender.try_send_request(request).await {
                 Ok(response) => Ok(response.map(Received::Http1)),
                 Err(mut error) => {
                     let unsent = error.take_message().map(Box::new);

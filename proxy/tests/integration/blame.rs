@@ -378,12 +378,13 @@ async fn a_connection_that_breaks_under_many_requests_breaks_once() {
 
 #[tokio::test]
 async fn a_connection_that_many_wait_for_in_vain_is_one_fault() {
-    // It takes connections and hangs up before there is any HTTP, once all calls wait for it.
+    // It takes a connection and hangs up before there is any HTTP, once all calls wait for it, and then is gone. Those who came when
+    // that dial had begun wait for a second one: two faults, and not one for each call.
     let listener = Listener::open(([127, 0, 0, 1], 0).into(), Share::Alone).await.unwrap();
     let mesh = Mesh::new(&["orders", "peer"]);
     let mut part = in_mesh("peer", Protocol::Grpc, vec![endpoint("peer-0", listener.local_addr().unwrap())]);
     part.routes[0].retry.attempts = 0;
-    part.breaker = Breaker { consecutive_failures: 2, ..strict() };
+    part.breaker = Breaker { consecutive_failures: 3, ..strict() };
     let node = mesh.caller("orders", vec![("peer", part)]).await;
     let mut calls = JoinSet::new();
     for _ in 0..8 {

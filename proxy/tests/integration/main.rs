@@ -16,5 +16,6 @@ mod heads;
 mod hostile;
 mod refusals;
 mod retries;
+mod shared;
 mod tunnels;
 mod upstream_http2;

@@ -105,6 +105,15 @@ impl MemoryDisk {
         state.forget_nameless();
     }
 
+    /// The process ends without a word, and the machine goes on: nothing is lost, and what was held open is dead.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.life += 1;
+        state.locks.clear();
+        state.files.values_mut().for_each(|file| file.handles = 0);
+        state.forget_nameless();
+    }
+
     /// Lets the operation fail with `kind` after `after` more that succeed: once, or for ever.
     pub fn fail(&self, operation: Operation, after: u64, kind: io::ErrorKind, for_ever: bool) {
         self.state().faults.push(Fault { operation, after, kind, for_ever });

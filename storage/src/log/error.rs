@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::marker;
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,9 +24,10 @@ pub enum Error {
     },
     /// What is on the disk is not what was written, and not a torn tail.
     #[error(
-        "{path} is damaged at byte {offset}, where record {sequence} should stand: {what}. Nothing was changed. Put the file back from a copy; or give up what is in this log, `mv {folder} {folder}.damaged`, and start again",
+        "{path} is damaged at byte {offset}, where record {sequence} should stand: {what}. Nothing was changed. Put the file back from a copy; or give up what is in this log, `mv {folder} {folder}.damaged && rm -f {marker}`, and start again",
         path = path.display(),
-        folder = path.parent().unwrap_or(path).display()
+        folder = path.parent().unwrap_or(path).display(),
+        marker = marker::path(path.parent().unwrap_or(path)).display()
     )]
     Damaged {
         /// Which file.
@@ -35,6 +38,16 @@ pub enum Error {
         sequence: u64,
         /// What is wrong with it.
         what: String,
+    },
+    /// The folder is known to have held a log, and holds none: it was emptied, or is not there.
+    #[error(
+        "the log in {folder} is gone: {marker} says that there is one. Nothing was made. Put the folder back from a copy; or give up what was in it, `rm {marker}`, and start again with an empty log",
+        folder = folder.display(),
+        marker = marker::path(folder).display()
+    )]
+    Gone {
+        /// The log's folder.
+        folder: PathBuf,
     },
     /// A write or a sync failed before: nothing is known of what reached the disk, so the log takes nothing more until it is opened anew.
     #[error("the log failed before ({cause}) and takes nothing until it is opened anew")]
@@ -56,7 +69,7 @@ pub enum Error {
         /// The bound.
         bytes_max: usize,
     },
-    /// There is no record with this sequence: trimmed away, or not committed yet.
+    /// There is no record with this sequence: released, or not committed yet.
     #[error("the log has no record {sequence}; it holds {first} up to before {next}")]
     Absent {
         /// Which was asked for.

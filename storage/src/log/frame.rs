@@ -1,7 +1,8 @@
-//! The bytes of a record and of a segment's head, format version 1, little-endian.
+//! The bytes of a record and of a segment's head, format version 2, little-endian.
 //!
 //! ```text
-//! segment:  magic "MWLOG001" · log id u64 · first sequence u64 · CRC-32C of these 24 bytes u32 · zeros up to byte 512
+//! segment:  magic "MWLOG002" · log id u64 · first sequence u64 · made bytes u64 · end u64 · next sequence u64
+//!           · CRC-32C of these 48 bytes u32 · zeros up to byte 512
 //! frame:    CRC-32C of the head's rest and the log id u32 · CRC-32C of the body u32 · length u32 · zero u32
 //!           · sequence u64 · synced through u64                                     (the head, 32 bytes)
 //!           · payload · 1 to 8 bytes of 0x5A, up to a multiple of 8                 (the body)
@@ -10,6 +11,10 @@
 //! `synced through` says which records were synced when this one was appended, and the last byte of a frame is never zero. Recovery
 //! tells by them what was acknowledged from what a crash tore (see `recover`). The head has a checksum of its own, so that a frame's length can be
 //! trusted where its body cannot. The log's id is in every checksum: a record that holds the bytes of a frame is not taken for one.
+//!
+//! A segment's head is written twice, whole each time: when it is made, with zeros for its end, and when it is sealed, since another
+//! segment follows it. So a file that has lost its end, or its successor, is known. Version 1 ("MWLOG001") says neither: its checksum stands
+//! behind the first sequence. It is read as before, and never written.
 
 /// Where a segment's first frame begins: behind the head's sector, which no later write touches.
 pub const SEGMENT_HEADER_BYTES: usize = 512;
@@ -18,8 +23,11 @@ pub const FRAME_HEADER_BYTES: usize = 32;
 /// Frames begin at multiples of this.
 pub const ALIGNMENT: usize = 8;
 
-const MAGIC: &[u8; 8] = b"MWLOG001";
-const SEGMENT_HEADER_USED_BYTES: usize = 28;
+const MAGIC: &[u8; 8] = b"MWLOG002";
+const MAGIC_1: &[u8; 8] = b"MWLOG001";
+/// What of a segment's head its checksum is of; the checksum stands behind it.
+const SEGMENT_HEADER_CHECKED_BYTES: usize = 48;
+const SEGMENT_HEADER_CHECKED_BYTES_1: usize = 24;
 const PADDING: u8 = 0x5a;
 
 /// What a frame's head says, checked.
@@ -92,36 +100,73 @@ pub fn claimed_sequence(head: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*head.get(16..24)?.first_chunk()?))
 }
 
-/// Writes a segment's head.
-#[must_use]
-pub fn segment_header(log_id: u64, first_sequence: u64) -> [u8; SEGMENT_HEADER_BYTES] {
-    let mut head = [0; SEGMENT_HEADER_BYTES];
-    head[..8].copy_from_slice(MAGIC);
-    head[8..16].copy_from_slice(&log_id.to_le_bytes());
-    head[16..24].copy_from_slice(&first_sequence.to_le_bytes());
-    let crc = crc32c::crc32c(&head[..24]);
-    head[24..SEGMENT_HEADER_USED_BYTES].copy_from_slice(&crc.to_le_bytes());
-    head
+/// What a segment's head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentHead {
+    /// Which log it belongs to.
+    pub log_id: u64,
+    /// Its first record.
+    pub first_sequence: u64,
+    /// How long its file was made, in bytes; 0: an earlier version made it and did not say.
+    pub made_bytes: u64,
+    /// Said once another segment follows it.
+    pub seal: Option<Seal>,
 }
 
-/// Reads a segment's head: the log's id and the first sequence.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn read_segment_header(head: &[u8; SEGMENT_HEADER_BYTES]) -> Result<(u64, u64), &'static str> {
-    if &head[..6] != b"MWLOG0" {
-        return Err("it does not begin as a segment of a log does");
+/// Where a segment ends that others follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// Where its last frame ends; its file ends there too.
+    pub end: u64,
+    /// The sequence after its last record's: the next segment's first.
+    pub next_sequence: u64,
+}
+
+impl SegmentHead {
+    /// The bytes of the head.
+    #[must_use]
+    pub fn write(&self) -> [u8; SEGMENT_HEADER_BYTES] {
+        let (end, next_sequence) = self.seal.map_or((0, 0), |seal| (seal.end, seal.next_sequence));
+        let mut head = [0; SEGMENT_HEADER_BYTES];
+        head[..8].copy_from_slice(MAGIC);
+        let numbers = [self.log_id, self.first_sequence, self.made_bytes, end, next_sequence];
+        for (place, number) in head[8..SEGMENT_HEADER_CHECKED_BYTES].chunks_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let crc = crc32c::crc32c(&head[..SEGMENT_HEADER_CHECKED_BYTES]);
+        head[SEGMENT_HEADER_CHECKED_BYTES..SEGMENT_HEADER_CHECKED_BYTES + 4].copy_from_slice(&crc.to_le_bytes());
+        head
     }
-    if &head[..8] != MAGIC {
-        return Err("it is of a format version that is not known here");
+
+    /// Reads a segment's head, of this version or the one before.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(head: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Self, &'static str> {
+        if &head[..6] != b"MWLOG0" {
+            return Err("it does not begin as a segment of a log does");
+        }
+        let checked_bytes = match head.first_chunk() {
+            Some(MAGIC) => SEGMENT_HEADER_CHECKED_BYTES,
+            Some(MAGIC_1) => SEGMENT_HEADER_CHECKED_BYTES_1,
+            _ => return Err("it is of a format version that is not known here"),
+        };
+        let (checked, rest) = head.split_at(checked_bytes);
+        if crc32c::crc32c(checked) != u32::from_le_bytes(field(head, checked_bytes)) {
+            return Err("the checksum of its head does not fit");
+        }
+        if rest[4..].iter().any(|byte| *byte != 0) {
+            return Err("there is something behind its head where nothing is written");
+        }
+        let number = |at: usize| if at < checked_bytes { u64::from_le_bytes(field(head, at)) } else { 0 };
+        let seal = Seal { end: number(32), next_sequence: number(40) };
+        Ok(Self {
+            log_id: number(8),
+            first_sequence: number(16),
+            made_bytes: number(24),
+            seal: (seal.end > 0).then_some(seal),
+        })
     }
-    if crc32c::crc32c(&head[..24]) != u32::from_le_bytes(field(head, 24)) {
-        return Err("the checksum of its head does not fit");
-    }
-    if head[SEGMENT_HEADER_USED_BYTES..].iter().any(|byte| *byte != 0) {
-        return Err("there is something behind its head where nothing is written");
-    }
-    Ok((u64::from_le_bytes(field(head, 8)), u64::from_le_bytes(field(head, 16))))
 }
 
 fn checksum(log_id: u64, bytes: &[u8]) -> u32 {
@@ -158,5 +203,19 @@ mod tests {
             }
         }
         assert_eq!(read(&[0; 64], 7), None);
+    }
+
+    #[test]
+    fn a_segments_head_reads_back_and_no_bit_of_it_may_turn() {
+        for seal in [None, Some(Seal { end: 600, next_sequence: 20 })] {
+            let head = SegmentHead { log_id: 7, first_sequence: 17, made_bytes: 4_000, seal };
+            let bytes = head.write();
+            assert_eq!(SegmentHead::read(&bytes), Ok(head));
+            for bit in 0..bytes.len() * 8 {
+                let mut turned = bytes;
+                turned[bit / 8] ^= 1 << (bit % 8);
+                assert!(SegmentHead::read(&turned).is_err(), "bit {bit}");
+            }
+        }
     }
 }

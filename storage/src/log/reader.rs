@@ -58,7 +58,7 @@ impl Reader {
     /// one. They may be fewer than there are; empty: `sequence` is the next one that will be committed, or a later one.
     ///
     /// # Errors
-    /// As [`Reader::read`]; [`Error::Absent`] only for what was trimmed.
+    /// As [`Reader::read`]; [`Error::Absent`] only for what was released.
     pub fn read_run(&self, sequence: u64, records_max: usize, bytes_max: usize) -> Result<Vec<(u64, Bytes)>, Error> {
         let visible = usize::try_from(self.next_sequence().saturating_sub(sequence)).unwrap_or(usize::MAX);
         if visible == 0 {
@@ -69,16 +69,25 @@ impl Reader {
             let after = segments.partition_point(|segment| segment.first_sequence() <= sequence);
             after.checked_sub(1).map(|index| segments[index].clone())
         };
-        let Some(segment) = segment else { return Err(self.absent(sequence)) };
-        segment.read_run(sequence, records_max.min(visible), bytes_max)
+        let run = segment.map(|segment| segment.read_run(sequence, records_max.min(visible), bytes_max)).transpose()?;
+        run.filter(|run| !run.is_empty()).ok_or_else(|| self.absent(sequence))
     }
 
-    /// Hands out every committed record from `sequence` on, in order, until `each` says false.
+    /// The first of the records from `sequence` on that were not released.
+    fn first_held(&self, sequence: u64) -> u64 {
+        let segments = self.0.segments();
+        let after = segments.partition_point(|segment| segment.first_sequence() <= sequence);
+        let is_held = after.checked_sub(1).is_some_and(|index| sequence < segments[index].next_sequence());
+        if is_held { sequence } else { segments.get(after).map_or(sequence, |next| next.first_sequence()) }
+    }
+
+    /// Hands out every committed record from `sequence` on, in order, until `each` says false. Those that were released are passed over.
     ///
     /// # Errors
-    /// As [`Reader::read_run`].
+    /// As [`Reader::read`].
     pub fn replay(&self, mut sequence: u64, each: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), Error> {
         loop {
+            sequence = self.first_held(sequence);
             let run = self.read_run(sequence, usize::MAX, REPLAY_BYTES)?;
             if run.is_empty() {
                 return Ok(());

@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use super::frame::{FRAME_HEADER_BYTES, Head, SEGMENT_HEADER_BYTES};
+use super::frame::{FRAME_HEADER_BYTES, Head, SEGMENT_HEADER_BYTES, Seal, SegmentHead};
 use super::{Error, SegmentInfo};
 use crate::disk::{DiskFile, read_exact_at};
 
@@ -25,8 +25,8 @@ pub fn sequence_of(file_name: &str) -> Option<u64> {
 pub struct Segment {
     path: PathBuf,
     file: Box<dyn DiskFile>,
-    log_id: u64,
-    first_sequence: u64,
+    /// As it was made; not sealed.
+    head: SegmentHead,
     // Where each record's frame begins, and behind them where the next one will: four bytes of memory for each record. A lock, since
     // the writer adds while others read.
     offsets: RwLock<Vec<u32>>,
@@ -34,13 +34,13 @@ pub struct Segment {
 
 impl Segment {
     /// An empty segment.
-    pub fn new(path: PathBuf, file: Box<dyn DiskFile>, log_id: u64, first_sequence: u64) -> Self {
-        Self::found(path, file, log_id, first_sequence, vec![SEGMENT_HEADER_BYTES as u32])
+    pub fn new(path: PathBuf, file: Box<dyn DiskFile>, head: SegmentHead) -> Self {
+        Self::found(path, file, head, vec![SEGMENT_HEADER_BYTES as u32])
     }
 
     /// A segment that was found on the disk, with what `recover` learned of it.
-    pub fn found(path: PathBuf, file: Box<dyn DiskFile>, log_id: u64, first_sequence: u64, offsets: Vec<u32>) -> Self {
-        Self { path, file, log_id, first_sequence, offsets: RwLock::new(offsets) }
+    pub fn found(path: PathBuf, file: Box<dyn DiskFile>, head: SegmentHead, offsets: Vec<u32>) -> Self {
+        Self { path, file, head, offsets: RwLock::new(offsets) }
     }
 
     /// Writes `bytes` behind the last record: frames that begin at `starts`, and zeros behind them from `end` on.
@@ -66,10 +66,13 @@ impl Segment {
         self.file.allocate(bytes)
     }
 
-    /// Gives back the room that was not used, durably.
-    pub fn close(&self) -> io::Result<()> {
-        self.file.set_len(self.end())?;
-        self.file.sync_data()
+    /// Says durably in its head where it ends, since another segment follows it, and gives back the room that was not used.
+    pub fn seal(&self) -> io::Result<()> {
+        let seal = Seal { end: self.end(), next_sequence: self.next_sequence() };
+        self.file.write_at(&SegmentHead { seal: Some(seal), ..self.head }.write(), 0)?;
+        // Said before it is cut: a file that is shorter than it was made is damaged otherwise.
+        self.file.sync_data()?;
+        self.file.set_len(seal.end)
     }
 
     /// The records from `sequence` on, by one read: at most `records_max`, and as many as `bytes_max` hold but at least one; none
@@ -83,8 +86,8 @@ impl Segment {
         let mut run = Vec::with_capacity(starts.len() - 1);
         for (sequence, window) in (sequence..).zip(starts.windows(2)) {
             let frame = bytes.slice((window[0] - first) as usize..(window[1] - first) as usize);
-            let head = Head::read(&frame, self.log_id).filter(|head| head.sequence == sequence);
-            match head.and_then(|head| head.payload(&frame, self.log_id)).map(<[u8]>::len) {
+            let head = Head::read(&frame, self.head.log_id).filter(|head| head.sequence == sequence);
+            match head.and_then(|head| head.payload(&frame, self.head.log_id)).map(<[u8]>::len) {
                 Some(length) => run.push((sequence, frame.slice(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length))),
                 None => return Err(self.rotten(sequence, window[0])),
             }
@@ -99,7 +102,7 @@ impl Segment {
 
     /// Where the frames of a run begin, and where the last one ends; empty when the first is not here.
     fn places(&self, sequence: u64, records_max: usize, bytes_max: usize) -> Vec<u32> {
-        let Some(index) = sequence.checked_sub(self.first_sequence).and_then(|index| usize::try_from(index).ok())
+        let Some(index) = sequence.checked_sub(self.head.first_sequence).and_then(|index| usize::try_from(index).ok())
         else {
             return Vec::new();
         };
@@ -125,12 +128,12 @@ impl Segment {
 
     /// Its first record's sequence.
     pub fn first_sequence(&self) -> u64 {
-        self.first_sequence
+        self.head.first_sequence
     }
 
     /// The sequence after its last record's.
     pub fn next_sequence(&self) -> u64 {
-        self.first_sequence + self.records()
+        self.head.first_sequence + self.records()
     }
 
     /// How much room was taken for it.
@@ -143,8 +146,9 @@ impl Segment {
         &self.path
     }
 
-    /// For deciding what may go.
+    /// For deciding what may go; as if it were sealed.
     pub fn info(&self) -> SegmentInfo {
-        SegmentInfo { first_sequence: self.first_sequence, records: self.records(), bytes: self.end() }
+        let (records, bytes) = (self.records(), self.end());
+        SegmentInfo { first_sequence: self.head.first_sequence, records, bytes, room: bytes }
     }
 }

@@ -1,23 +1,29 @@
 //! Whatever a crash takes, what was committed with a sync is there afterwards, in order, with a prefix of the rest behind it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use storage::disk::memory::{MemoryDisk, Operation};
-use storage::log::{Level, Log};
+use storage::log::{Level, Log, Options, SegmentInfo};
 
-use crate::open;
+use crate::{FOLDER, open};
 
 const SEGMENT_BYTES: u64 = 3_000;
+const RESERVE_BYTES: u64 = 5_000;
 
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
     Commit(Level),
-    /// Everything before the last few records may go.
-    Trim(u64),
+    /// Of the oldest segments those may go whose bit is set.
+    Release(u8),
     /// Another thread gets to write zeros over the next segment.
     Fill,
+    /// The process ends in order.
+    End,
     /// The process dies, the machine does not.
     Kill,
     /// The machine dies.
@@ -32,8 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..900usize).prop_map(Step::Append),
         4 => Just(Step::Commit(Level::Sync)),
         2 => Just(Step::Commit(Level::Os)),
-        1 => (0..10u64).prop_map(Step::Trim),
+        1 => any::<u8>().prop_map(Step::Release),
         2 => Just(Step::Fill),
+        1 => Just(Step::End),
         1 => Just(Step::Kill),
         1 => any::<u64>().prop_map(Step::Crash),
         1 => (operation, 0..6u64, any::<u64>()).prop_map(|(operation, after, seed)| Step::CrashAt(operation, after, seed)),
@@ -49,15 +56,24 @@ struct Run {
     /// How many of them were answered for, and how many as synced.
     committed: usize,
     synced: usize,
-    trimmed: usize,
+    /// What was released, or was to be when the machine died.
+    released: BTreeSet<u64>,
     crash_seed: Option<u64>,
+}
+
+/// How a log's process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    InOrder,
+    Killed,
+    Crashed(u64),
 }
 
 impl Run {
     fn new() -> Self {
         let disk = MemoryDisk::default();
         let log = Some(open(&disk, SEGMENT_BYTES).unwrap().0);
-        Self { disk, log, written: Vec::new(), committed: 0, synced: 0, trimmed: 0, crash_seed: None }
+        Self { disk, log, written: Vec::new(), committed: 0, synced: 0, released: BTreeSet::new(), crash_seed: None }
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -77,13 +93,23 @@ impl Run {
                     self.synced = self.committed;
                 }
             }),
-            Step::Trim(keep) => log.trim((self.committed as u64).saturating_sub(keep)).map(drop),
+            Step::Release(bits) => {
+                let mut segments = log.segments();
+                segments.pop();
+                let chosen = segments.iter().take(8).enumerate().filter(|(index, _)| bits >> index & 1 == 1);
+                let chosen: Vec<_> = chosen.map(|(_, segment)| segment).collect();
+                let records = |segment: &&SegmentInfo| segment.first_sequence..segment.first_sequence + segment.records;
+                self.released.extend(chosen.iter().flat_map(records));
+                let firsts: Vec<u64> = chosen.iter().map(|segment| segment.first_sequence).collect();
+                log.release(&firsts).map(|released| assert_eq!(released, firsts.len()))
+            }
             Step::Fill => {
                 log.filler().fill();
                 Ok(())
             }
-            Step::Kill => return self.reopen(None),
-            Step::Crash(seed) => return self.reopen(Some(seed)),
+            Step::End => return self.reopen(How::InOrder),
+            Step::Kill => return self.reopen(How::Killed),
+            Step::Crash(seed) => return self.reopen(How::Crashed(seed)),
             Step::CrashAt(operation, after, seed) => {
                 self.disk.fail(operation, after, ErrorKind::Other, true);
                 self.crash_seed = Some(seed);
@@ -95,42 +121,56 @@ impl Run {
             return Ok(());
         }
         let seed = self.crash_seed.expect("nothing fails on a disk that is well");
-        self.reopen(Some(seed))
+        self.reopen(How::Crashed(seed))
     }
 
     fn read_back(&self) -> Result<(), TestCaseError> {
         let reader = self.log.as_ref().unwrap().reader();
         prop_assert_eq!(reader.next_sequence(), self.committed as u64 + 1);
-        let first = reader.first_sequence();
-        for sequence in first..=self.committed as u64 {
-            prop_assert_eq!(&reader.read(sequence).unwrap()[..], &self.written[sequence as usize - 1][..]);
+        for sequence in 1..=self.committed as u64 {
+            match reader.read(sequence) {
+                Ok(record) => prop_assert_eq!(&record[..], &self.written[sequence as usize - 1][..]),
+                Err(error) => prop_assert!(self.released.contains(&sequence), "{}", error),
+            }
         }
         prop_assert!(reader.read(self.committed as u64 + 1).is_err(), "what is not committed is not seen");
         Ok(())
     }
 
-    fn reopen(&mut self, crash_seed: Option<u64>) -> Result<(), TestCaseError> {
-        self.trimmed = self.log.take().map_or(self.trimmed, |log| log.first_sequence() as usize - 1);
-        if let Some(seed) = crash_seed {
-            self.disk.heal();
-            self.disk.crash(seed);
-            self.crash_seed = None;
+    fn reopen(&mut self, how: How) -> Result<(), TestCaseError> {
+        match how {
+            How::InOrder => {}
+            How::Killed => self.disk.kill(),
+            How::Crashed(seed) => {
+                self.disk.heal();
+                self.disk.crash(seed);
+                self.crash_seed = None;
+            }
         }
-        let opened = open(&self.disk, SEGMENT_BYTES);
+        self.log = None;
+        let mut records = BTreeMap::new();
+        let options = Options { segment_bytes: SEGMENT_BYTES, reserve_bytes: RESERVE_BYTES, ..Options::default() };
+        let opened = Log::open(Arc::new(self.disk.clone()), Path::new(FOLDER), options, &mut |sequence, record| {
+            records.insert(sequence, record.to_vec());
+        });
         if opened.is_err()
             && let Some(seed) = self.crash_seed
         {
-            // The machine dies while it recovers.
-            return self.reopen(Some(seed));
+            // The machine dies while it recovers, or has died while the process ended.
+            return self.reopen(How::Crashed(seed));
         }
-        let (log, recovery, records) = opened.map_err(|error| TestCaseError::fail(error.to_string()))?;
-        let trimmed = log.first_sequence() as usize - 1;
-        let found = trimmed + records.len();
-        prop_assert!(trimmed <= self.committed, "{trimmed} trimmed, {} committed", self.committed);
+        let (log, recovery) = opened.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let found = log.next_sequence() as usize - 1;
         prop_assert!(found >= self.synced, "{found} of {} synced: {recovery:?}", self.synced);
-        prop_assert!(crash_seed.is_some() || found >= self.committed, "a killed process loses nothing committed");
+        let is_crash = matches!(how, How::Crashed(_));
+        prop_assert!(is_crash || found >= self.committed, "a killed process loses nothing committed");
         prop_assert!(found <= self.written.len());
-        prop_assert_eq!(&records[..], &self.written[trimmed..found]);
+        for sequence in 1..=found as u64 {
+            match records.get(&sequence) {
+                Some(record) => prop_assert_eq!(record, &self.written[sequence as usize - 1]),
+                None => prop_assert!(self.released.contains(&sequence), "{sequence} of {found} is missing"),
+            }
+        }
         self.written.truncate(found);
         (self.committed, self.synced) = (found, found);
         self.log = Some(log);
@@ -147,7 +187,7 @@ proptest! {
         for step in steps {
             run.step(step)?;
         }
-        run.reopen(Some(1))?;
+        run.reopen(How::Crashed(1))?;
     }
 }
 
@@ -171,7 +211,7 @@ fn a_log_whose_making_was_cut_off_is_made_or_begun_anew() {
 }
 
 #[test]
-fn trimming_takes_whole_segments_and_never_the_last() {
+fn whole_segments_are_released_wherever_they_stand_and_never_the_last() {
     let disk = MemoryDisk::default();
     let (mut log, ..) = open(&disk, 1_100).unwrap();
     for _ in 0..20 {
@@ -180,12 +220,23 @@ fn trimming_takes_whole_segments_and_never_the_last() {
     }
     let before = log.segments();
     assert!(before.len() > 3);
-    let middle = before[2].first_sequence;
-    assert_eq!(log.trim(middle - 1).unwrap(), 1, "the segment that holds the first kept record stays");
-    assert_eq!(log.trim(middle).unwrap(), 1);
-    assert_eq!((log.first_sequence(), log.reader().first_sequence()), (middle, middle));
-    assert!(log.reader().read(middle - 1).unwrap_err().to_string().contains("has no record"));
-    log.trim(u64::MAX).unwrap();
+    let (third, last) = (before[2].first_sequence, before[before.len() - 1].first_sequence);
+    assert_eq!(log.release(&[third, third + 1, last]).unwrap(), 1);
+    assert!(log.reader().read(third).unwrap_err().to_string().contains("has no record"));
+    assert_eq!(log.reader().read(third - 1).unwrap()[..], [7; 100]);
+    let mut replayed = Vec::new();
+    let mut note = |sequence, _: &[u8]| {
+        replayed.push(sequence);
+        true
+    };
+    log.reader().replay(1, &mut note).unwrap();
+    let expected: Vec<u64> = (1..third).chain(third + before[2].records..=20).collect();
+    assert_eq!(replayed, expected, "a replay passes over the hole");
+    drop(log);
+    let (mut log, _, records) = open(&disk, 1_100).unwrap();
+    assert_eq!(records.len(), expected.len(), "a start too");
+    let all: Vec<u64> = log.segments().iter().map(|segment| segment.first_sequence).collect();
+    log.release(&all).unwrap();
     assert_eq!(log.segments().len(), 1);
     let next = log.next_sequence();
     drop(log);

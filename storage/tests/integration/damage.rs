@@ -1,14 +1,14 @@
 //! Damage is named and nothing is cut off; a torn tail is cut off and told.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use storage::disk::memory::{MemoryDisk, SECTOR_BYTES};
 use storage::disk::{Disk as _, OpenMode, read_whole};
-use storage::log::{Error, Level};
+use storage::log::{Error, Level, SegmentInfo};
 
 use crate::{FOLDER, FRAME_BYTES, HEADER_BYTES, open, segment};
 
-/// Three records of 100 bytes each in one segment, each in a commit of its own.
+/// Three records of 100 bytes each in one segment, each in a commit of its own; their process was killed.
 fn three_records() -> MemoryDisk {
     let disk = MemoryDisk::default();
     let (mut log, ..) = open(&disk, 4_000).unwrap();
@@ -16,7 +16,123 @@ fn three_records() -> MemoryDisk {
         log.append(&[&[byte; 100]]).unwrap();
         log.commit(Level::Sync).unwrap();
     }
+    disk.kill();
     disk
+}
+
+/// Twenty records in segments of three or four; their process was killed.
+fn twenty_records() -> (MemoryDisk, Vec<SegmentInfo>) {
+    let disk = MemoryDisk::default();
+    let (mut log, ..) = open(&disk, 1_100).unwrap();
+    for _ in 0..20 {
+        log.append(&[&[7; 100]]).unwrap();
+        log.commit(Level::Sync).unwrap();
+    }
+    let segments = log.segments();
+    assert!(segments.len() > 3);
+    disk.kill();
+    (disk, segments)
+}
+
+/// The damage that a start finds.
+fn damage(disk: &MemoryDisk, segment_bytes: u64) -> (PathBuf, u64, String) {
+    match open(disk, segment_bytes) {
+        Err(Error::Damaged { path, sequence, what, .. }) => (path, sequence, what),
+        Err(error) => panic!("{error}"),
+        Ok((_, recovery, records)) => panic!("{} records are taken for all of them: {recovery:?}", records.len()),
+    }
+}
+
+fn cut(disk: &MemoryDisk, path: &Path, bytes: u64) {
+    let file = disk.open(path, OpenMode::Write).unwrap();
+    file.set_len(bytes).unwrap();
+    file.sync_data().unwrap();
+}
+
+#[test]
+fn the_last_segment_gone_is_known_from_the_one_before() {
+    let (disk, segments) = twenty_records();
+    let [.., before, last] = &segments[..] else { panic!("{segments:?}") };
+    disk.remove(&segment(last.first_sequence)).unwrap();
+    let (path, sequence, what) = damage(&disk, 1_100);
+    assert_eq!((path, sequence), (segment(before.first_sequence), last.first_sequence));
+    let name = segment(last.first_sequence);
+    assert!(what.contains(name.file_name().unwrap().to_str().unwrap()) && what.contains("missing"), "{what}");
+}
+
+#[test]
+fn a_segment_cut_at_a_records_end_is_known_from_its_head() {
+    let (disk, segments) = twenty_records();
+    let (second, last) = (&segments[1], segments.last().unwrap());
+    for (info, records) in [(last, 1), (last, 0), (second, 2)] {
+        cut(&disk, &segment(info.first_sequence), (HEADER_BYTES + records * FRAME_BYTES) as u64);
+        let (path, sequence, what) = damage(&disk, 1_100);
+        assert_eq!((path, sequence), (segment(info.first_sequence), info.first_sequence + records as u64), "{what}");
+    }
+}
+
+#[test]
+fn records_that_were_known_to_be_synced_are_not_taken_for_room_that_was_never_written() {
+    let last = (HEADER_BYTES + 2 * FRAME_BYTES) as u64;
+    for in_order in [true, false] {
+        let disk = MemoryDisk::default();
+        let (mut log, ..) = open(&disk, 4_000).unwrap();
+        for byte in 1..=3 {
+            log.append(&[&[byte; 100]]).unwrap();
+            log.commit(Level::Sync).unwrap();
+        }
+        if !in_order {
+            disk.kill();
+        }
+        drop(log);
+        unwrite(&disk, &segment(1), last, FRAME_BYTES as u64);
+        if in_order {
+            let (_, sequence, what) = damage(&disk, 4_000);
+            assert!(sequence == 3 && what.contains("before 4"), "{sequence}: {what}");
+            continue;
+        }
+        // Nothing said where the log ended, and the start says so.
+        let (log, recovery, records) = open(&disk, 4_000).unwrap();
+        assert_eq!((records.len(), recovery.known_through), (2, 1));
+        disk.kill();
+        drop(log);
+        unwrite(&disk, &segment(1), last - FRAME_BYTES as u64, FRAME_BYTES as u64);
+        assert_eq!(damage(&disk, 4_000).1, 2, "but what a start has found is known from then on");
+    }
+}
+
+#[test]
+fn a_folder_that_was_emptied_is_not_taken_for_a_new_one() {
+    let marker = Path::new("/log.made");
+    for left in [&[][..], &["lock"]] {
+        let (disk, _) = twenty_records();
+        for name in disk.list(Path::new(FOLDER)).unwrap() {
+            if !left.contains(&name.as_str()) {
+                disk.remove(&Path::new(FOLDER).join(name)).unwrap();
+            }
+        }
+        let error = open(&disk, 1_100).unwrap_err();
+        assert!(matches!(error, Error::Gone { .. }), "{error}");
+        assert!(error.to_string().contains("rm /log.made"), "{error}");
+        let left: Vec<String> = disk.list(Path::new(FOLDER)).unwrap();
+        assert!(!left.iter().any(|name| name.contains("log") || name == "manifest"), "nothing was made: {left:?}");
+        // Who gives it up says so.
+        disk.remove(marker).unwrap();
+        assert!(open(&disk, 1_100).unwrap().1.is_new);
+        assert!(disk.exists(marker).unwrap());
+        assert!(!open(&disk, 1_100).unwrap().1.is_new);
+    }
+}
+
+#[test]
+fn the_marker_of_a_log_that_has_none_yet_is_written_at_its_next_start() {
+    let (disk, _) = twenty_records();
+    let marker = Path::new("/log.made");
+    disk.remove(marker).unwrap();
+    open(&disk, 1_100).unwrap();
+    disk.flip_bit(marker, 3, 1);
+    open(&disk, 1_100).unwrap();
+    assert!(disk.exists(marker).unwrap());
 }
 
 /// Puts zeros where a write did not reach the disk.
@@ -93,6 +209,7 @@ fn a_sector_missing_in_the_middle_is_a_torn_tail_only_while_nothing_shows_it_was
             log.append(&[b"appended when the others were synced"]).unwrap();
             log.commit(Level::Os).unwrap();
         }
+        disk.kill();
         drop(log);
         unwrite(&disk, &segment(1), 8 * SECTOR_BYTES, SECTOR_BYTES);
         match open(&disk, 20_000) {
@@ -129,6 +246,7 @@ fn a_record_that_holds_the_bytes_of_a_frame_is_no_witness() {
     let (mut log, ..) = crate::open_with(&disk, options).unwrap();
     log.append(&[&forged]).unwrap();
     log.commit(Level::Sync).unwrap();
+    disk.kill();
     drop(log);
     unwrite(&disk, &segment(1), HEADER_BYTES as u64, 32);
     assert_eq!(crate::open_with(&disk, options).unwrap().2.len(), 0);
@@ -136,15 +254,7 @@ fn a_record_that_holds_the_bytes_of_a_frame_is_no_witness() {
 
 #[test]
 fn a_missing_segment_and_a_bad_one_in_the_middle_are_named() {
-    let disk = MemoryDisk::default();
-    let (mut log, ..) = open(&disk, 1_100).unwrap();
-    for _ in 0..20 {
-        log.append(&[&[7; 100]]).unwrap();
-        log.commit(Level::Sync).unwrap();
-    }
-    let segments = log.segments();
-    assert!(segments.len() > 3);
-    drop(log);
+    let (disk, segments) = twenty_records();
     let second = segment(segments[1].first_sequence);
     disk.flip_bit(&second, HEADER_BYTES + FRAME_BYTES + 60, 0);
     let Err(Error::Damaged { path, sequence, .. }) = open(&disk, 1_100) else { panic!("not seen") };
@@ -163,7 +273,7 @@ fn segments_missing_at_the_front_or_all_of_them_are_not_taken_for_trimmed_ones()
         log.append(&[&[7; 100]]).unwrap();
         log.commit(Level::Sync).unwrap();
     }
-    log.trim(log.segments()[1].first_sequence).unwrap();
+    log.release(&[1]).unwrap();
     let segments = log.segments();
     drop(log);
     for info in &segments {

@@ -34,6 +34,7 @@ fn a_start_fails_when_it_cannot_make_durable_what_it_found() {
     let (mut log, ..) = open(&disk, 4_000).unwrap();
     log.append(&[b"left with the operating system"]).unwrap();
     log.commit(Level::Os).unwrap();
+    disk.kill();
     drop(log);
     disk.fail(Operation::Sync, 0, ErrorKind::Other, false);
     assert!(matches!(open(&disk, 4_000), Err(Error::Disk { .. })));
@@ -44,7 +45,8 @@ fn a_start_fails_when_it_cannot_make_durable_what_it_found() {
 
 #[test]
 fn on_a_full_disk_publishes_stop_before_the_reserve_and_go_on_when_there_is_room() {
-    let options = Options { segment_bytes: 8_000, reserve_bytes: 2_000, ..Options::default() };
+    // Two files of the reserve, of a segment's size each.
+    let options = Options { segment_bytes: 8_000, reserve_bytes: 16_000, ..Options::default() };
     let disk = MemoryDisk::default();
     let (mut log, ..) = open_with(&disk, options).unwrap();
     disk.fail(Operation::Allocate, 0, ErrorKind::StorageFull, true);
@@ -56,11 +58,22 @@ fn on_a_full_disk_publishes_stop_before_the_reserve_and_go_on_when_there_is_room
     assert!(log.is_short_of_room());
     let refused = log.append(&[&[1; 100]]).unwrap_err();
     assert!(matches!(refused, Error::Full { .. }), "{refused}");
-    while log.append_from_reserve(&[&[2; 100]]).is_ok() {
-        log.commit(Level::Sync).unwrap();
-        settles += 1;
+    let per_segment = (8_000 - 512) / 136;
+    assert_eq!(publishes, per_segment, "the segment is used up, and the reserve is whole");
+    for restart in [false, true] {
+        if restart {
+            drop(log);
+            disk.crash(5);
+            log = open_with(&disk, options).unwrap().0;
+            assert!(log.room_left() >= 8_000, "the reserve is there after a crash");
+        }
+        let until = if restart { usize::MAX } else { per_segment / 2 };
+        while settles < until && log.append_from_reserve(&[&[2; 100]]).is_ok() {
+            log.commit(Level::Sync).unwrap();
+            settles += 1;
+        }
     }
-    assert_eq!((publishes, settles), ((8_000 - 2_000 - 512) / 136, 2_000 / 136 + 1));
+    assert_eq!(settles, 2 * per_segment);
     disk.heal();
     let attempts = (0..100).take_while(|_| log.append(&[&[3; 100]]).is_err()).count();
     assert!(attempts < 20, "asked again after {attempts} refusals");
@@ -73,23 +86,75 @@ fn on_a_full_disk_publishes_stop_before_the_reserve_and_go_on_when_there_is_room
     assert_eq!(records.last().unwrap()[..], [3; 100]);
 }
 
+/// An empty broker whose disk held one segment and not two refused to publish for ever.
 #[test]
-fn a_batch_for_which_there_is_no_room_is_dropped_whole() {
+fn a_disk_that_has_no_room_for_a_segment_gets_smaller_ones() {
+    const KIB: u64 = 1 << 10;
+    let options = Options { segment_bytes: 1_024 * KIB, reserve_bytes: 256 * KIB, ..Options::default() };
+    for (disk_bytes, segments_min) in [(1_100 * KIB, 1), (1_400 * KIB, 2), (400 * KIB, 1), (5_000 * KIB, 4)] {
+        let disk = MemoryDisk::default();
+        disk.bound(disk_bytes);
+        let (mut log, ..) = open_with(&disk, options).unwrap();
+        for round in 0..5 {
+            let mut publishes = 0;
+            while log.append(&[&[1; 10_000]]).is_ok() {
+                log.commit(Level::Sync).unwrap();
+                publishes += 1;
+            }
+            assert!(publishes > 10, "{disk_bytes}, round {round}: {publishes}");
+            assert!(log.segments().len() >= segments_min, "{disk_bytes}: {:?}", log.segments());
+            // All of it is done with: one of the reserve becomes the last segment, and the others go.
+            log.begin_segment().unwrap();
+            log.append_from_reserve(&[b"a checkpoint"]).unwrap();
+            log.commit(Level::Sync).unwrap();
+            let all: Vec<u64> = log.segments().iter().map(|segment| segment.first_sequence).collect();
+            log.release(&all).unwrap();
+            assert!(!log.is_short_of_room(), "{disk_bytes}, round {round}");
+        }
+    }
+}
+
+#[test]
+fn the_reserve_grows_with_what_is_asked_for_and_publishes_stop_while_it_is_not_whole() {
+    let options = Options { segment_bytes: 8_000, reserve_bytes: 0, ..Options::default() };
+    let disk = MemoryDisk::default();
+    disk.bound(60_000);
+    let (mut log, ..) = open_with(&disk, options).unwrap();
+    log.append(&[b"a message"]).unwrap();
+    log.commit(Level::Sync).unwrap();
+    log.keep_reserve(1_000_000);
+    assert!(log.is_short_of_room());
+    assert!(matches!(log.append(&[b"a message"]), Err(Error::Full { .. })));
+    log.append_from_reserve(&[b"an acknowledgement"]).unwrap();
+    log.commit(Level::Sync).unwrap();
+    log.keep_reserve(20_000);
+    assert!(!log.is_short_of_room());
+    log.append(&[b"a message"]).unwrap();
+    log.commit(Level::Sync).unwrap();
+}
+
+#[test]
+fn a_record_for_which_there_is_no_room_is_refused_and_the_rest_of_its_batch_stays() {
     let options = Options { segment_bytes: 4_000, reserve_bytes: 0, ..Options::default() };
     let disk = MemoryDisk::default();
     let (mut log, ..) = open_with(&disk, options).unwrap();
     log.append(&[&[1; 3_000]]).unwrap();
-    log.commit(Level::Sync).unwrap();
-    assert_eq!(log.append(&[&[2; 10_000]]).unwrap(), 2);
     disk.fail(Operation::Allocate, 0, ErrorKind::StorageFull, true);
-    assert!(matches!(log.commit(Level::Sync), Err(Error::Full { .. })));
+    assert!(matches!(log.append(&[&[2; 10_000]]), Err(Error::Full { .. })));
     assert_eq!(log.next_sequence(), 2);
-    disk.heal();
-    assert_eq!(log.append(&[&[3; 10_000]]).unwrap(), 2);
     log.commit(Level::Sync).unwrap();
+    disk.heal();
+    while let Err(error) = log.append(&[&[3; 10_000]]) {
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+    }
+    log.append(&[&[4; 3_000]]).unwrap();
+    log.append(&[&[5; 3_000]]).unwrap();
+    log.commit(Level::Sync).unwrap();
+    assert!(log.segments().len() >= 3, "one batch over several segments");
+    disk.kill();
     drop(log);
     disk.crash(5);
-    assert_eq!(open_with(&disk, options).unwrap().2, [vec![1; 3_000], vec![3; 10_000]]);
+    assert_eq!(open_with(&disk, options).unwrap().2, [vec![1; 3_000], vec![3; 10_000], vec![4; 3_000], vec![5; 3_000]]);
 }
 
 #[test]

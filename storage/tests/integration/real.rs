@@ -1,4 +1,4 @@
-//! The same on the machine's own disk, with readers on other threads, and a log of version 1 that was written once.
+//! The same on the machine's own disk, with readers on other threads, and logs of earlier versions that were written once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,49 +35,56 @@ fn readers_read_what_is_committed_while_the_writer_goes_on() {
     assert_eq!(records, 500);
 }
 
-/// What the log of version 1 holds: its first segment, with one record, was trimmed away, and two are left.
-fn version_1_records() -> [(u64, String); 3] {
+/// What the logs of both versions hold: their first segment, with one record, was released.
+fn kept_records() -> [(u64, String); 3] {
     [(2, "two".to_owned()), (3, String::new()), (4, "four".repeat(120))]
 }
 
 #[test]
-fn a_log_of_version_1_reads_back_and_goes_on() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-v1");
-    let folder = tempfile::tempdir().unwrap();
-    for name in RealDisk.list(&fixture).unwrap() {
-        let bytes = read_whole(&RealDisk, &fixture.join(&name), 100_000).unwrap();
-        replace(&RealDisk, &folder.path().join(&name), &bytes).unwrap();
+fn the_logs_of_earlier_versions_read_back_and_go_on() {
+    for version in ["log-v1", "log-v2"] {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(version);
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("log");
+        RealDisk.create_dir_all(&folder).unwrap();
+        for name in RealDisk.list(&fixture).unwrap() {
+            let bytes = read_whole(&RealDisk, &fixture.join(&name), 100_000).unwrap();
+            replace(&RealDisk, &folder.join(&name), &bytes).unwrap();
+        }
+        for (first, appended) in [(5, 5_000), (6, 6_000)] {
+            let mut records = Vec::new();
+            let mut note =
+                |sequence, record: &[u8]| records.push((sequence, String::from_utf8_lossy(record).into_owned()));
+            let (mut log, recovery) = Log::open(Arc::new(RealDisk), &folder, Options::default(), &mut note).unwrap();
+            assert_eq!(records[..3], kept_records(), "{version}");
+            assert_eq!((recovery.records, recovery.is_new), (first - 2, false), "{version}");
+            assert_eq!(log.append(&[&[5; 10_000][..appended]]).unwrap(), first);
+            log.commit(Level::Sync).unwrap();
+            assert_eq!(log.reader().read(first).unwrap()[..], [5; 10_000][..appended]);
+        }
     }
-    let mut records = Vec::new();
-    let (mut log, recovery) =
-        Log::open(Arc::new(RealDisk), folder.path(), Options::default(), &mut |sequence, record| {
-            records.push((sequence, String::from_utf8_lossy(record).into_owned()));
-        })
-        .unwrap();
-    assert_eq!(records, version_1_records());
-    assert_eq!((recovery.records, recovery.segments, recovery.torn_bytes), (3, 2, 0));
-    assert_eq!(log.append(&[&[5; 5_000]]).unwrap(), 5);
-    log.commit(Level::Sync).unwrap();
-    assert_eq!(log.reader().read(5).unwrap()[..], [5; 5_000]);
 }
 
 #[test]
 #[ignore = "writes the fixture; the files of a version that was released stay as they are"]
 fn write_the_log_of_this_version() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-v1");
-    let options = Options { segment_bytes: 1_024, ..Options::default() };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/log-v2");
+    let options = Options { segment_bytes: 1_024, reserve_bytes: 0, ..Options::default() };
     let (mut log, _) = Log::open(Arc::new(RealDisk), &folder, options, &mut |_, _| {}).unwrap();
-    log.append(&[&[1; 400]]).unwrap();
+    log.append(&[&[1; 470]]).unwrap();
     log.commit(Level::Sync).unwrap();
     log.append(&[b"t", b"wo"]).unwrap();
     log.append(&[]).unwrap();
     log.commit(Level::Sync).unwrap();
     log.append(&[b"four".repeat(120).as_slice()]).unwrap();
     log.commit(Level::Sync).unwrap();
-    assert_eq!(log.trim(2).unwrap(), 1);
+    assert_eq!(log.release(&[1]).unwrap(), 1);
     drop(log);
-    for name in ["lock", "spare"] {
-        RealDisk.remove(&folder.join(name)).unwrap();
+    RealDisk.remove(&folder.with_file_name("log-v2.made")).unwrap();
+    for name in RealDisk.list(&folder).unwrap() {
+        if name != "manifest" && !name.ends_with(".log") {
+            RealDisk.remove(&folder.join(name)).unwrap();
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use policy::time::Tick;
 use super::{Call, Failed};
 use crate::refusal::Reason;
 use crate::table::Endpoint;
-use crate::upstream::{Unreachable, ending};
+use crate::upstream::{Full, Unreachable, ending};
 
 impl Call<'_> {
     /// Tells the endpoint's breaker how an attempt ended.
@@ -55,6 +55,36 @@ impl Call<'_> {
             reason: Reason::Unreachable(self.backend.service.clone()),
             why: error.to_string(),
         }
+    }
+
+    /// There was no connection in time.
+    pub(super) fn unconnected(&mut self, endpoint: &Endpoint, after: Duration) -> Failed {
+        self.waits = false;
+        match endpoint.pool(self.record.arrival.lane).full(self.protocol) {
+            Some(full) => self.full(full),
+            // Nothing was sent, so that another endpoint may be asked whatever the method is.
+            None => Failed {
+                happened: Happened::ConnectFailure,
+                why: "no connection in time".to_owned(),
+                ..self.timed_out(after)
+            },
+        }
+    }
+
+    /// The endpoint has enough to do.
+    pub(super) fn full(&self, full: Full) -> Failed {
+        Failed {
+            happened: Happened::ConnectFailure,
+            ending: Ending::Full,
+            why: full.to_string(),
+            reason: Reason::Full { service: self.backend.service.clone(), full },
+        }
+    }
+
+    /// The connection ended before it carried anything of the request.
+    pub(super) fn unsent(&self, ending: Ending, why: String) -> Failed {
+        let reason = Reason::Broken(self.backend.service.clone());
+        Failed { happened: Happened::ResetBeforeProcessing, ending: self.broke_off(ending), reason, why }
     }
 
     pub(super) fn body_gone(&self) -> Failed {

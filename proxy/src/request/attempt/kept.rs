@@ -80,6 +80,20 @@ impl<'a> Kept<'a> {
         Some(request)
     }
 
+    /// Takes the request back, of which not a byte was sent: it can be sent after all, whatever its method is.
+    pub(super) fn put_back(&mut self, request: Request<Sent>) {
+        let (head, body) = request.into_parts();
+        match (&mut self.body, body) {
+            (Kind::Once(once), Sent::Stream(body)) => *once = Some(body),
+            (Kind::Replay(first, _), Sent::Replay(view)) => *first = Some(view),
+            _ => {}
+        }
+        if self.copy.is_none() {
+            *self.head = head;
+            self.head_is_here = true;
+        }
+    }
+
     /// Whether [`Kept::take`] would give it.
     pub(super) fn is_here(&self) -> bool {
         let body = match &self.body {
