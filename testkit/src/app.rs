@@ -1,4 +1,4 @@
-//! A small application: an HTTP/1.1 server on its own port, and calls through its sidecar. Public protocols only.
+//! A small application: an HTTP server on its own port, and calls through its sidecar. Public protocols only.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,21 +10,32 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use runtime::http::{Body, full};
 use runtime::net::{self, Listener, Share};
 
 /// Marks an answer as an application's own.
 pub const MARK: &str = "x-application";
 
+/// Which version of HTTP an application speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge, as gRPC does.
+    Http2,
+}
+
 /// Serves on loopback for as long as the host lives.
 ///
 /// # Errors
 /// When the port is taken.
-pub async fn serve<H, F>(port: u16, handler: H) -> anyhow::Result<()>
+pub async fn serve<H, F>(port: u16, speaks: Speaks, handler: H) -> anyhow::Result<()>
 where
     H: Fn(Request<Bytes>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Bytes>> + Send + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     let listener = Listener::open(([127, 0, 0, 1], port).into(), Share::Alone).await?;
     let handler = Arc::new(handler);
@@ -37,15 +48,21 @@ where
                 let (head, body) = request.into_parts();
                 let mut response = match body.collect().await {
                     Ok(body) => handler(Request::from_parts(head, body.to_bytes())).await,
-                    Err(_) => answer(400, ""),
+                    Err(_) => answer(400, "").map(full),
                 };
                 response.headers_mut().insert(MARK, http::HeaderValue::from_static("1"));
-                Ok::<_, Infallible>(response.map(Full::new))
+                Ok::<_, Infallible>(response)
             }
         });
         tokio::spawn(async move {
+            let io = TokioIo::new(stream);
             // A connection that breaks is what the simulation is about; its requests are answered or not.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            match speaks {
+                Speaks::Http1 => drop(http1::Builder::new().serve_connection(io, service).await),
+                Speaks::Http2 => {
+                    drop(http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await);
+                }
+            }
         });
     }
 }

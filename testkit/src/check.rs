@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::history::{Entry, Event};
-use crate::plan::{Kind, Plan};
+use crate::levels;
+use crate::plan::{Kind, LEVELS_HOST, Plan};
 use crate::shop::{PULL_CONSUMER, QUEUE_CONSUMER, TOPIC_CONSUMER};
+
+/// How long after a fault its traces may still be met: breakers that are open, connections that are dialled anew.
+const RECOVERY: Duration = Duration::from_secs(6);
 
 /// All violations in a run, as sentences.
 #[must_use]
@@ -48,6 +52,26 @@ pub fn no_role_ends(entries: &[Entry], plan: &Plan) -> Vec<String> {
         _ => None,
     });
     ended.collect()
+}
+
+/// While nothing comes between its two ends a stream lasts as long as its server sends, and a small call is answered, whoever else does
+/// not read. What fails within [`RECOVERY`] of a fault is the fault's.
+#[must_use]
+pub fn what_nothing_disturbs_works(entries: &[Entry], plan: &Plan) -> Vec<String> {
+    let disturbed = |from: Duration, to: Duration| {
+        let own = plan.faults.iter().filter(|fault| fault.kind.touches("orders-0", LEVELS_HOST));
+        own.into_iter().any(|fault| fault.begins <= to && fault.ends + RECOVERY >= from)
+    };
+    let failed = entries.iter().filter_map(|entry| match &entry.event {
+        Event::Streamed { began, broke: Some(why) } if !disturbed(*began, entry.at) => {
+            Some(format!("a stream from {began:?} broke at {:?} though nothing was wrong: {why}", entry.at))
+        }
+        Event::Called { failed: Some(why) } if !disturbed(entry.at.saturating_sub(levels::CALL_BOUND), entry.at) => {
+            Some(format!("a call to levels failed at {:?} though nothing was wrong: {why}", entry.at))
+        }
+        _ => None,
+    });
+    failed.collect()
 }
 
 /// A request that is not idempotent is carried out once, however often it was tried.

@@ -60,6 +60,18 @@ pub enum Event {
         /// By the first route, by the second, and by the first again.
         revisions: [String; 3],
     },
+    /// A stream that an application watched is over.
+    Streamed {
+        /// When it was opened.
+        began: Duration,
+        /// How it broke; `None` for one that came whole.
+        broke: Option<String>,
+    },
+    /// An application has made a small call while other streams are open and not read.
+    Called {
+        /// Why it got no answer.
+        failed: Option<String>,
+    },
     /// A role has ended by itself.
     Ended {
         /// On which host.

@@ -7,6 +7,7 @@
 pub mod app;
 pub mod check;
 pub mod history;
+pub mod levels;
 pub mod mesh;
 pub mod packing;
 pub mod plan;

@@ -18,11 +18,13 @@ use model::identity::Subject;
 use model::name::Name;
 use runtime::clock;
 use runtime::drain::{self, Drain};
+use runtime::http::full;
 use storage::disk::Disk;
 use storage::disk::memory::MemoryDisk;
 
-use crate::app;
+use crate::app::{self, Speaks};
 use crate::history::{Event, History};
+use crate::levels::{self, Stream};
 use crate::packing;
 use crate::shop::{self, APPLICATION_PORT, OUTBOUND_PORT, PULL_CONSUMER, QUEUE_CONSUMER, TOPIC_CONSUMER};
 
@@ -60,6 +62,8 @@ pub struct World {
     /// Each host has a disk of its own that outlives its crashes.
     pub disks: Vec<(&'static str, MemoryDisk)>,
     history: History,
+    /// What `orders` watches.
+    stream: Stream,
 }
 
 impl World {
@@ -67,13 +71,13 @@ impl World {
     ///
     /// # Errors
     /// When the mesh file of the runs is not good.
-    pub fn prepare(hosts: &[&'static str], history: History) -> anyhow::Result<Self> {
+    pub fn prepare(hosts: &[&'static str], history: History, stream: Stream) -> anyhow::Result<Self> {
         let config = shop::revision(1)?;
         let disks: Vec<_> = hosts.iter().map(|host| (*host, MemoryDisk::default())).collect();
         let secret = token::Secret::generate()?;
         let mesh = config.mesh.clone();
         let wanted = Arc::new(AtomicU32::new(1));
-        let mut world = Self { config, wanted, mesh, secret, roots_pem: String::new(), disks, history };
+        let mut world = Self { config, wanted, mesh, secret, roots_pem: String::new(), disks, history, stream };
         let disk = world.disk("control");
         let folder = Path::new(FOLDER);
         disk.create_dir_all(folder)?;
@@ -107,6 +111,7 @@ impl World {
             ("shipping-0", QUEUE_CONSUMER),
             ("notifications-0", TOPIC_CONSUMER),
             ("packing-0", PULL_CONSUMER),
+            ("levels-0", levels::SERVICE),
         ] {
             self.service(sim, host, service)?;
         }
@@ -183,19 +188,25 @@ impl World {
     fn service(&self, sim: &mut turmoil::Sim<'_>, host: &'static str, service: &'static str) -> anyhow::Result<()> {
         let ground = self.ground(host);
         let member = self.member(sim, host, Subject::Service(Name::new(service)?))?;
-        let history = self.history.clone();
+        let (history, stream) = (self.history.clone(), self.stream);
+        let health = if service == levels::SERVICE {
+            Health::default()
+        } else {
+            Health { path: Some("/healthz".to_owned()), ..Health::default() }
+        };
         sim.host(host, move || {
+            let health = health.clone();
             let (ground, history, member) = (ground.clone(), history.clone(), member.clone());
             let options = move || role::sidecar::Options {
                 member: member.clone(),
                 outbound: loopback(OUTBOUND_PORT),
                 inbound: any(INBOUND_PORT),
                 application_port: APPLICATION_PORT,
-                health: Health { path: Some("/healthz".to_owned()), ..Health::default() },
+                health: health.clone(),
                 command: None,
             };
             async move {
-                tokio::spawn(application(host, service, history.clone()));
+                tokio::spawn(application(host, service, history.clone(), stream));
                 let run = async |stop| role::sidecar::run(options(), ground.clone(), stop).await.map(drop);
                 for_ever(host, history, run).await
             }
@@ -247,18 +258,36 @@ async fn operator(revision: u32) {
     }
 }
 
-async fn application(host: &'static str, service: &'static str, history: History) {
-    let served = match service {
-        "stock" => app::serve(APPLICATION_PORT, move |request| shop::stock(host, history.clone(), request)).await,
-        "orders" => app::serve(APPLICATION_PORT, move |request| shop::orders(history.clone(), request)).await,
+async fn application(host: &'static str, service: &'static str, history: History, stream: Stream) {
+    let serving = match service {
+        "stock" => {
+            app::serve(APPLICATION_PORT, Speaks::Http1, move |request| {
+                let answer = shop::stock(host, history.clone(), request);
+                async move { answer.await.map(full) }
+            })
+            .await
+        }
+        "orders" => {
+            tokio::spawn(levels::use_levels(history.clone(), stream));
+            app::serve(APPLICATION_PORT, Speaks::Http1, move |request| {
+                let answer = shop::orders(history.clone(), request);
+                async move { answer.await.map(full) }
+            })
+            .await
+        }
+        levels::SERVICE => app::serve(APPLICATION_PORT, Speaks::Http2, levels::levels).await,
         consumer => {
             if consumer == PULL_CONSUMER {
                 tokio::spawn(packing::pack(history.clone()));
             }
-            app::serve(APPLICATION_PORT, move |request| shop::consumer(consumer, history.clone(), request)).await
+            app::serve(APPLICATION_PORT, Speaks::Http1, move |request| {
+                let answer = shop::consumer(consumer, history.clone(), request);
+                async move { answer.await.map(full) }
+            })
+            .await
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = serving {
         tracing::error!(service, %error, "an application of the simulation ended");
     }
 }

@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::levels::Stream;
+
 /// The hosts that faults may hit. The client is the world outside and stays.
 pub const HOSTS: [&str; 9] =
     ["control", "broker", "gateway", "orders-0", "stock-0", "stock-1", "shipping-0", "notifications-0", "packing-0"];
+/// The host that no fault hits by itself: what breaks its streams is told by their other end.
+pub const LEVELS_HOST: &str = "levels-0";
 
 /// Keys, each with its own sequence of orders.
 pub const KEYS: u32 = 4;
@@ -17,6 +21,8 @@ const FAULTS_WINDOW: Duration = Duration::from_secs(9);
 const FAULTS_MAX: u32 = 8;
 /// A run without faults is not over at once.
 const PLACING_MIN: Duration = Duration::from_secs(6);
+/// By then a stream has begun.
+const STREAM_FROM: Duration = Duration::from_secs(5);
 /// Orders are placed for this much longer than the last fault lasts.
 const PLACING_AFTER: Duration = Duration::from_secs(1);
 /// The longest that one fault lasts.
@@ -31,8 +37,12 @@ pub struct Plan {
     pub pause: Duration,
     /// Until when orders are placed: a little longer than the last fault lasts.
     pub placing_until: Duration,
+    /// The run is not over before, so that a stream can come to its end.
+    pub lasts_until: Duration,
     /// In the order in which they begin.
     pub faults: Vec<Fault>,
+    /// What `orders` watches all the time.
+    pub stream: Stream,
 }
 
 /// One fault.
@@ -81,6 +91,18 @@ pub enum Operation {
 }
 
 impl Kind {
+    /// Whether it comes between two hosts, or stops one of them.
+    #[must_use]
+    pub fn touches(&self, one: &str, other: &str) -> bool {
+        match self {
+            Self::Crash(host) | Self::Disk(host, ..) | Self::Stall(host) => *host == one || *host == other,
+            Self::Revise => [one, other].contains(&"control"),
+            Self::Partition(a, b) | Self::OneWay(a, b) | Self::Hold(a, b) | Self::Slow(a, b, _) => {
+                (*a == one && *b == other) || (*a == other && *b == one)
+            }
+        }
+    }
+
     /// The host that is stopped by it.
     fn stops(&self) -> Option<&'static str> {
         match self {
@@ -99,12 +121,25 @@ impl Plan {
         let mut faults: Vec<Fault> = (0..random.u32(0..=FAULTS_MAX)).map(|_| draw_fault(&mut random)).collect();
         faults.sort_by_key(|fault| fault.begins);
         let faults = without_overlapping_crashes(faults);
+        let stream = draw_stream(&mut random);
         let healed = faults.iter().map(|fault| fault.ends).max().unwrap_or_default();
         Self {
             pause: Duration::from_millis(random.u64(150..=900)),
             placing_until: healed.max(PLACING_MIN) + PLACING_AFTER,
+            lasts_until: STREAM_FROM + stream.lasts() + PLACING_AFTER,
             faults,
+            stream,
         }
+    }
+}
+
+/// Most are short; one in eight lasts longer than the default bound of a request, one in fifty longer than that of what is silent.
+fn draw_stream(random: &mut fastrand::Rng) -> Stream {
+    let seconds = Duration::from_secs;
+    match random.u32(0..50) {
+        0 => Stream { every: seconds(70), count: 10 },
+        1..7 => Stream { every: seconds(2), count: 10 },
+        _ => Stream { every: Duration::from_millis(500), count: random.u32(2..10) },
     }
 }
 
@@ -161,6 +196,7 @@ mod tests {
             assert!(plan.faults.iter().all(|f| f.begins >= FAULTS_FROM && f.ends > f.begins));
             assert!(plan.faults.iter().all(|f| f.ends < plan.placing_until));
             assert!(plan.placing_until <= FAULTS_FROM + FAULTS_WINDOW + FAULT_MAX + PLACING_AFTER);
+            assert!(plan.lasts_until > STREAM_FROM + plan.stream.lasts(), "a stream comes to its end");
         }
         let faults = (0..200).flat_map(|seed| Plan::draw(seed).faults);
         let kinds: std::collections::BTreeSet<String> =

@@ -15,14 +15,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::check;
 use crate::history::{Event, History};
 use crate::mesh::{GATEWAY_PORT, World};
-use crate::plan::{self, Fault, HOSTS, Kind, Plan};
+use crate::plan::{self, Fault, HOSTS, Kind, LEVELS_HOST, Plan};
 use crate::shop;
 use crate::trace::{NETWORK, Trace};
 
 /// The network's grain of time.
 const TICK: Duration = Duration::from_millis(1);
 /// The longest run, in simulated time; a run that is longer has a violation.
-const RUN_MAX: Duration = Duration::from_secs(240);
+const RUN_MAX: Duration = Duration::from_secs(1_200);
 /// How long after the last order was placed accepted orders may take to end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -39,6 +39,8 @@ pub struct Outcome {
     pub accepted: usize,
     /// Answers that Meshwork gave in an application's stead.
     pub refused: usize,
+    /// Streams that came whole.
+    pub streamed: usize,
     /// Messages handed to consumers, and how many of them again.
     pub delivered: usize,
     /// Deliveries beyond a message's first to a consumer.
@@ -81,7 +83,8 @@ pub fn run(seed: u64, show: &Show) -> anyhow::Result<Outcome> {
         .max_message_latency(Duration::from_millis(5))
         .tcp_capacity(1_024)
         .build();
-    let world = World::prepare(&HOSTS, history.clone())?;
+    let hosts: Vec<_> = HOSTS.into_iter().chain([LEVELS_HOST]).collect();
+    let world = World::prepare(&hosts, history.clone(), plan.stream)?;
     world.populate(&mut sim)?;
     let gateway = SocketAddr::new(sim.lookup("gateway"), GATEWAY_PORT);
     sim.client("client", shop::client(plan.clone(), gateway, history.clone(), PATIENCE));
@@ -167,7 +170,7 @@ fn crash(sim: &mut turmoil::Sim<'_>, host: &str, world: &World, seed: u64) {
 }
 
 fn others(host: &str) -> impl Iterator<Item = &'static str> {
-    HOSTS.into_iter().filter(move |other| *other != host)
+    HOSTS.into_iter().chain([LEVELS_HOST]).filter(move |other| *other != host)
 }
 
 const fn disk(operation: plan::Operation) -> memory::Operation {
@@ -202,6 +205,7 @@ fn outcome(
         .collect();
     let mut violations = check::violations(&entries);
     violations.extend(check::no_role_ends(&entries, plan));
+    violations.extend(check::what_nothing_disturbs_works(&entries, plan));
     violations.extend(failure);
     if count(|event| matches!(event, Event::Answered { status: 201, .. })) == 0 {
         violations.push("no order was accepted".to_owned());
@@ -212,6 +216,7 @@ fn outcome(
         events,
         accepted: count(|event| matches!(event, Event::Answered { status: 201, .. })),
         refused: count(|event| matches!(event, Event::Answered { application: false, .. })),
+        streamed: count(|event| matches!(event, Event::Streamed { broke: None, .. })),
         delivered,
         redelivered: delivered - firsts.len(),
         simulated_ms: elapsed.as_millis(),

@@ -42,8 +42,9 @@ const WORK_MS_MAX: u64 = 150;
 const MESH: &str = "
 mesh: sim
 services:
-  orders: {protocol: http, port: 9000, health: {path: /healthz}, calls: [stock, rates, taxes], publishes: [fulfilment, orders, packing]}
+  orders: {protocol: http, port: 9000, health: {path: /healthz}, calls: [stock, rates, taxes, levels], publishes: [fulfilment, orders, packing]}
   stock: {protocol: http, port: 9000, health: {path: /healthz}, subsets: {one: {}, two: {}}}
+  levels: {protocol: grpc, port: 9000}
   rates: {protocol: http, port: 9000}
   taxes: {protocol: http, port: 9000}
   shipping: {protocol: http, port: 9000, health: {path: /healthz}, consumes: [{queue: fulfilment, path: /tasks, concurrency: 4}]}
@@ -216,6 +217,7 @@ pub async fn client(plan: Plan, gateway: SocketAddr, history: History, patience:
     for key in placing.collect::<Vec<_>>() {
         key.await?;
     }
+    tokio::time::sleep(plan.lasts_until.saturating_sub(turmoil::sim_elapsed().unwrap_or_default())).await;
     let deadline = tokio::time::Instant::now() + patience;
     while tokio::time::Instant::now() < deadline && !all_ended(&history) {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -9,7 +9,7 @@ mod mesh;
 mod nats;
 mod origin;
 mod peers;
-mod process;
+pub mod process;
 mod proxy;
 mod publisher;
 
@@ -18,6 +18,7 @@ use std::cell::Cell;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
+pub use mesh::{build, target};
 pub use origin::serve as serve_origin;
 
 /// What is measured.

@@ -10,6 +10,7 @@ mod bounded;
 mod check;
 mod generate;
 mod simulate;
+mod soak;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,11 @@ enum Command {
     },
     /// Run seeds of the simulation
     Sim(simulate::Options),
+    /// Run a mesh of processes under load and faults, and check that nothing is lost
+    Soak(soak::Options),
+    /// An application of a soak
+    #[command(hide = true)]
+    SoakApplication(soak::Application),
     /// The gRPC server that stands behind the proxies in a benchmark
     #[command(hide = true)]
     BenchOrigin {
@@ -65,6 +71,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Gen { check } => generate::run(check),
         Command::Sim(options) => simulate::run(&options),
         Command::Bench { bench } => bench::run(&bench),
+        Command::Soak(options) => soak::run(&options),
+        Command::SoakApplication(application) => soak::run_application(&application),
         Command::BenchOrigin { address } => bench::serve_origin(address),
     }
 }

@@ -1,6 +1,6 @@
 //! A broker on a disk in memory, and its neighbours.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use broker::{Broker, Options};
@@ -16,7 +16,9 @@ use runtime::http::{Body, BoxFuture, Handler, Peer, full};
 use runtime::lanes::Place;
 use runtime::metrics::Metrics;
 use serde_json::Value;
+use storage::disk::Disk;
 use storage::disk::memory::MemoryDisk;
+use storage::disk::real::RealDisk;
 use tokio::sync::mpsc;
 
 pub fn name(text: &str) -> Name {
@@ -92,6 +94,15 @@ impl Fixture {
     }
 
     pub async fn on(disk: MemoryDisk, part: BrokerPart) -> Self {
+        Self::at(disk.clone(), Arc::new(disk), "/broker/log".into(), Place::Inline, part).await
+    }
+
+    /// As in production: on the machine's disk, with the committer and the reader on threads of their own.
+    pub async fn on_threads(dir: &Path, part: BrokerPart) -> Self {
+        Self::at(MemoryDisk::default(), Arc::new(RealDisk), dir.join("log"), Place::Thread, part).await
+    }
+
+    async fn at(memory: MemoryDisk, disk: Arc<dyn Disk>, dir: PathBuf, place: Place, part: BrokerPart) -> Self {
         let (seen, pushed) = mpsc::unbounded_channel();
         let consumer: Consumer = Box::new(|_| status(204));
         let consumers = Arc::new(Consumers { consumer: Mutex::new(Arc::new(consumer)), seen });
@@ -100,9 +111,9 @@ impl Fixture {
         let start = || {
             Broker::start(Options {
                 mesh: name("shop"),
-                disk: Arc::new(disk.clone()),
-                dir: PathBuf::from("/broker/log"),
-                place: Place::Inline,
+                disk: disk.clone(),
+                dir: dir.clone(),
+                place,
                 metrics: metrics.clone(),
                 caller: consumers.clone(),
                 drain: drain.clone(),
@@ -115,13 +126,16 @@ impl Fixture {
                 Ok(broker) => break broker,
                 Err(error) if tries < 100 && error.to_string().contains("in use") => {
                     tries += 1;
-                    tokio::task::yield_now().await;
+                    match place {
+                        Place::Inline => tokio::task::yield_now().await,
+                        Place::Thread => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                    }
                 }
                 Err(error) => panic!("{error}"),
             }
         };
         broker.apply(Arc::new(part)).unwrap();
-        Self { disk, broker, metrics, pushed, consumers, signal }
+        Self { disk: memory, broker, metrics, pushed, consumers, signal }
     }
 
     /// From now on consumers answer so.
@@ -136,6 +150,12 @@ impl Fixture {
         drop(self.signal.drain(std::time::Duration::ZERO).await);
         drop(self.broker);
         Self::on(disk, part).await
+    }
+
+    /// The broker ends in order.
+    pub async fn stop(self) {
+        drop(self.signal.drain(std::time::Duration::from_secs(10)).await);
+        drop(self.broker);
     }
 
     /// The process ends and is started again; the machine goes on.

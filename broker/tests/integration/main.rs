@@ -8,4 +8,5 @@ mod queues;
 mod recovery;
 mod redrives;
 mod refusals;
+mod threads;
 mod topics;

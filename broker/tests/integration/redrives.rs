@@ -37,7 +37,8 @@ async fn a_redrive_has_a_rate_tells_its_progress_and_can_be_cancelled() {
     let (status, problem) = fixture.ask("worker", "POST", REDRIVES, "").await;
     assert_eq!((status, &problem["title"]), (409, &json!("A redrive is running")), "{problem}");
     fixture.until("ten", |status| status["queues"]["work"]["ready"].as_u64() >= Some(10)).await;
-    assert!(start.elapsed().as_millis() >= 900, "{:?}", start.elapsed());
+    // Nine more at ten a second; a redrive that does not wait, or waits twice as long, is another rate.
+    assert!((900..1_500).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     let (status, cancelled) = fixture.ask("worker", "DELETE", REDRIVES, "").await;
     assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")));
     let (ready, dead) = counts(&fixture);

@@ -116,7 +116,7 @@ async fn later_is_not_a_failure_and_is_as_late_as_was_asked() {
             assert_eq!(fixture.pushed.recv().await.unwrap().header("meshwork-attempt"), attempt.to_string());
         }
         if header.0 == "retry-after" {
-            assert!(start.elapsed() >= Duration::from_secs(400), "{:?}", start.elapsed());
+            assert!((400..402).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         }
         fixture.consume(|_| status(204));
         fixture.until("settled", |status| status["topics"]["events"]["subscriptions"]["mailer"]["settled"] == 1).await;

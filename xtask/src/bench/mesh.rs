@@ -82,7 +82,10 @@ impl Drop for Mesh {
 }
 
 fn binary() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::generate::root().join("target"), PathBuf::from);
-    target.join("release/meshwork")
+    target().join("release/meshwork")
+}
+
+/// Where cargo builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::generate::root().join("target"), PathBuf::from)
 }
