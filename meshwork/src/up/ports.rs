@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use model::name::Name;
 use runtime::net::{Listener, Share};
@@ -54,9 +55,22 @@ pub(crate) fn check<'a>(planned: impl IntoIterator<Item = &'a Planned>, port_fla
     taken
 }
 
+/// A process that is being started elsewhere holds copies of this one's sockets, until it has become another program: what looks taken is
+/// looked at again, so often and after so long.
+const LOOKS_MAX: u32 = 5;
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
 fn is_taken(address: SocketAddr) -> bool {
     // Anything else that keeps one from listening there is told by the role itself, with its own words.
-    Listener::bind(address, Share::Alone).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    let looks_taken =
+        || Listener::bind(address, Share::Alone).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    for _ in 1..LOOKS_MAX {
+        if !looks_taken() {
+            return false;
+        }
+        std::thread::park_timeout(LOOK_PAUSE);
+    }
+    looks_taken()
 }
 
 /// What a port is for. The words are those of the ready file.
@@ -156,9 +170,9 @@ impl Ports {
     /// When someone else has a port that cannot be another one: a declared one, or the control plane's, which all others know.
     pub(crate) fn take(&self, planned: &Planned) -> io::Result<()> {
         let mut state = self.lock();
-        // What was held until now is free.
-        drop(state.held.remove(&planned.instance));
-        for purpose in purposes(planned) {
+        // What was listened on here until now nobody else has.
+        let held = state.held.remove(&planned.instance).is_some();
+        for purpose in purposes(planned).into_iter().filter(|_| !held) {
             let port = match state.of(&planned.instance, purpose) {
                 Some(port) if !is_taken(loopback(port)) => continue,
                 Some(port) if planned.part == Part::ControlPlane => return Err(in_use(port)),
