@@ -55,7 +55,7 @@ pub fn no_role_ends(entries: &[Entry], plan: &Plan) -> Vec<String> {
 }
 
 /// While nothing comes between its two ends a stream lasts as long as its server sends, and a small call is answered, whoever else does
-/// not read. What fails within [`RECOVERY`] of a fault is the fault's.
+/// not read. What fails within six seconds of a fault is the fault's.
 #[must_use]
 pub fn what_nothing_disturbs_works(entries: &[Entry], plan: &Plan) -> Vec<String> {
     let disturbed = |from: Duration, to: Duration| {
