@@ -135,3 +135,16 @@ fn call(service: &str) -> std::io::Result<String> {
     stream.read_to_string(&mut text)?;
     Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
+
+/// A mesh file: `front` calls `back`, which is as `back` says; a gateway lets clients in to `front`.
+pub fn mesh(back: &str) -> String {
+    let command = command();
+    format!(
+        "mesh: tests\n\
+         services:\n  \
+           front: {{protocol: http, command: '{command}', health: {{path: /}}, calls: [back]}}\n  \
+           back: {{protocol: http, command: '{command}', health: {{path: /}}{back}}}\n\
+         gateways:\n  \
+           public: {{listen: '127.0.0.1:0', backends: [{{service: front}}]}}\n"
+    )
+}

@@ -7,21 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::application;
+use crate::application::{self, mesh};
 use crate::process::{Up, command, eventually, gateway, get, instance, meshwork, signal, status};
-
-/// `front` calls `back`, which is as `back` says; a gateway lets clients in to `front`.
-fn mesh(back: &str) -> String {
-    let command = application::command();
-    format!(
-        "mesh: tests\n\
-         services:\n  \
-           front: {{protocol: http, command: '{command}', health: {{path: /}}, calls: [back]}}\n  \
-           back: {{protocol: http, command: '{command}', health: {{path: /}}{back}}}\n\
-         gateways:\n  \
-           public: {{listen: '127.0.0.1:0', backends: [{{service: front}}]}}\n"
-    )
-}
 
 /// `meshwork COMMAND …` about the mesh in `folder`.
 fn ask(folder: &Path, words: &[&str]) -> (Option<i32>, String) {

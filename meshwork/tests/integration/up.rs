@@ -2,22 +2,9 @@
 
 use std::net::TcpListener;
 
-use crate::application;
+use crate::application::{self, mesh};
 use crate::outside::Outside;
 use crate::process::{Up, all_gone, eventually, family, gateway, get, instance, signal, wall_s};
-
-/// `front` calls `back`; a gateway lets clients in to `front`.
-fn mesh(back: &str) -> String {
-    let command = application::command();
-    format!(
-        "mesh: tests\n\
-         services:\n  \
-           front: {{protocol: http, command: '{command}', health: {{path: /}}, calls: [back]}}\n  \
-           back: {{protocol: http, command: '{command}', health: {{path: /}}{back}}}\n\
-         gateways:\n  \
-           public: {{listen: '127.0.0.1:0', backends: [{{service: front}}]}}\n"
-    )
-}
 
 #[test]
 fn a_mesh_carries_requests_and_leaves_no_process_behind() {

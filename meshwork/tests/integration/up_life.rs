@@ -14,15 +14,7 @@ use crate::process::{
 
 /// `front` calls `back`; a gateway lets clients in to `front`. `env` is `back`'s.
 fn mesh(env: &str) -> String {
-    let command = application::command();
-    format!(
-        "mesh: tests\n\
-         services:\n  \
-           front: {{protocol: http, command: '{command}', health: {{path: /}}, calls: [back]}}\n  \
-           back: {{protocol: http, command: '{command}', health: {{path: /}}, env: {{{env}}}}}\n\
-         gateways:\n  \
-           public: {{listen: '127.0.0.1:0', backends: [{{service: front}}]}}\n"
-    )
+    application::mesh(&format!(", env: {{{env}}}"))
 }
 
 fn pid(folder: &Path, name: &str) -> u32 {

@@ -125,7 +125,7 @@ pub(super) async fn dial(dialler: &Dialler, protocol: Protocol, pool: &Weak<Pool
     match security {
         Security::Plain => {
             let stream = in_time(open(address)).await?;
-            start(stream, protocol, Pings::APPLICATION, pool).await
+            start(stream, protocol, false, pool).await
         }
         Security::Mesh(subject) => {
             let connecting = async {
@@ -135,14 +135,14 @@ pub(super) async fn dial(dialler: &Dialler, protocol: Protocol, pool: &Weak<Pool
                     identity.client(subject, alpn).map_err(|error| Unreachable::Identity(error.to_string()))?;
                 tls::connect(stream, config).await.map_err(|error| Unreachable::Tls(error.to_string()))
             };
-            start(in_time(connecting).await?, protocol, Pings::MESH, pool).await
+            start(in_time(connecting).await?, protocol, true, pool).await
         }
         Security::External { name, config, .. } => {
             let connecting = async {
                 let stream = tls::connect_external(open(address).await?, config.clone(), name).await;
                 stream.map_err(|error| Unreachable::Tls(error.to_string()))
             };
-            start(in_time(connecting).await?, protocol, Pings::APPLICATION, pool).await
+            start(in_time(connecting).await?, protocol, false, pool).await
         }
     }
 }
@@ -177,7 +177,8 @@ fn unreachable(error: io::Error) -> Unreachable {
     }
 }
 
-async fn start<S>(stream: S, protocol: Protocol, pings: Pings, pool: &Weak<Pool>) -> Result<Fresh, Unreachable>
+/// Starts HTTP. `in_mesh`: another sidecar is at the other end.
+async fn start<S>(stream: S, protocol: Protocol, in_mesh: bool, pool: &Weak<Pool>) -> Result<Fresh, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -185,7 +186,7 @@ where
         Protocol::Http => {
             let mut builder = http1::Builder::new();
             builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).writev(false);
-            if pings == Pings::MESH {
+            if in_mesh {
                 builder.max_buf_size(ANSWER_HEAD_BYTES_MAX + OWN_BYTES_MAX).max_headers(ANSWER_FIELDS_MAX);
             } else {
                 // RFC 9112 §5.1: a proxy takes it off, and does not refuse the answer for it.
@@ -200,6 +201,7 @@ where
             Ok(Fresh::Http1(sender))
         }
         Protocol::Grpc => {
+            let pings = if in_mesh { Pings::MESH } else { Pings::APPLICATION };
             let starting = tokio::time::timeout(SETTINGS_TIMEOUT, http2::start(stream, pings, pool.clone())).await;
             let client = starting.map_err(|_| Unreachable::Settings)?;
             Ok(Fresh::Http2(client.map_err(|error| Unreachable::Start(error.into()))?))

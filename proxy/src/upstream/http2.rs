@@ -49,13 +49,13 @@ const RESETS_REMEMBERED_MAX: usize = 1_024;
 const RESET_MEMORY: Duration = Duration::from_secs(5);
 
 /// When a connection that carries requests is asked whether its peer still lives, and how long it may take to say so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Pings {
     when: When,
     timeout: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum When {
     Every(Duration),
     /// When a request was given up that nothing came of, but never sooner than this after the ping before.

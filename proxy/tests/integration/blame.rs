@@ -425,9 +425,9 @@ async fn an_endpoint_that_breaks_off_behind_its_head_is_not_taken_for_a_quick_on
     assert!(whole >= 15, "{whole} of 20");
 }
 
-#[tokio::test]
-async fn a_probe_that_takes_long_shuts_nobody_out() {
-    let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
+/// An application that fails at `/fails` and says when it has begun at `/slow`, which it never answers.
+async fn failing_or_slow() -> (App, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (began, begun) = tokio::sync::mpsc::unbounded_channel();
     let app = App::streaming(move |request| {
         let began = began.clone();
         Box::pin(async move {
@@ -442,6 +442,12 @@ async fn a_probe_that_takes_long_shuts_nobody_out() {
         })
     })
     .await;
+    (app, begun)
+}
+
+#[tokio::test]
+async fn a_probe_that_takes_long_shuts_nobody_out() {
+    let (app, mut begun) = failing_or_slow().await;
     let mut part = external("peer", Protocol::Http, &[app.address]);
     // The probe's time is the open time.
     part.breaker = Breaker { open: Duration::from_millis(50), ..strict() };
@@ -463,21 +469,7 @@ async fn a_probe_that_takes_long_shuts_nobody_out() {
 
 #[tokio::test]
 async fn a_probe_whose_client_leaves_gives_its_slot_back() {
-    let (began, mut begun) = tokio::sync::mpsc::unbounded_channel();
-    let app = App::streaming(move |request| {
-        let began = began.clone();
-        Box::pin(async move {
-            match request.uri().path() {
-                "/fails" => answering(500, None),
-                "/slow" => {
-                    began.send(()).unwrap();
-                    std::future::pending().await
-                }
-                _ => answering(200, None),
-            }
-        })
-    })
-    .await;
+    let (app, mut begun) = failing_or_slow().await;
     let node = {
         let mut part = external("peer", Protocol::Http, &[app.address]);
         // A probe may take a second before another is made.
