@@ -172,6 +172,11 @@ impl Plane {
         Tick::since_origin(self.origin.elapsed())
     }
 
+    /// A tick as timers want it.
+    pub(crate) fn instant(&self, tick: Tick) -> Instant {
+        self.origin + Duration::from_nanos(tick.as_nanos())
+    }
+
     /// What it takes to connect to an endpoint.
     pub(crate) fn dialler(&self, dial: Dial) -> Dialler {
         Dialler { dial, identity: self.identity.clone(), origin: self.origin }

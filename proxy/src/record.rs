@@ -121,7 +121,7 @@ impl Record {
             && let Some(status) = grpc_status(trailers)
         {
             self.grpc_status = Some(status);
-            self.settle(self.grpc_ending(status, false));
+            self.settle(self.grpc_ending(status, false), self.arrival.plane.now());
         }
     }
 
@@ -137,20 +137,20 @@ impl Record {
     /// The client's deadline has passed, and its stream is ended with that status.
     pub(crate) fn cut_off(&mut self) {
         self.grpc_status = Some(code::DEADLINE_EXCEEDED);
-        self.settle(Ending::ClientDeadline);
+        self.settle(Ending::ClientDeadline, self.arrival.plane.now());
     }
 
     /// The answer's body broke off.
     pub(crate) fn broke(&mut self, error: &BoxError) {
         if let Some(lease) = &self.lease {
-            self.settle(lease.broke(error));
+            self.settle(lease.broke(error), self.arrival.plane.now());
         }
     }
 
     /// What the answer has shown about its endpoint, where that is still open.
-    fn settle(&mut self, ending: Ending) {
+    fn settle(&mut self, ending: Ending, now: Tick) {
         if let Some(lease) = &mut self.lease {
-            lease.settle(&self.arrival.plane, self.arrival.lane, ending);
+            lease.settle(&self.arrival.plane, self.arrival.lane, ending, now);
         }
     }
 
@@ -181,11 +181,11 @@ impl Record {
             (End::Cut, Some(side)) => End::Idle(side),
             (end, _) => end,
         };
+        let now = self.arrival.plane.now();
         if let Some(ending) = self.shown(end) {
-            self.settle(ending);
+            self.settle(ending, now);
         }
         let plane = &self.arrival.plane;
-        let now = plane.now();
         match (end, self.lease.take()) {
             (End::Whole, Some(lease)) => lease.give_back(now),
             // Dropping the connection cancels what is still coming.

@@ -58,26 +58,29 @@ pub(crate) struct Held {
 pub(crate) struct Expectation(Arc<State>);
 
 /// Holds the body of a request that says that its client waits.
-pub(crate) fn hold(request: Request<Sent>) -> (Request<Sent>, Option<Expectation>) {
-    let expects = request.headers().get(header::EXPECT);
-    let waits = expects.is_some_and(|expects| expects.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !waits || request.body().is_end_stream() {
-        return (request, None);
+pub(crate) fn hold(request: &mut Request<Sent>) -> Option<Expectation> {
+    if request.body().is_end_stream() {
+        return None;
+    }
+    let expects = request.headers().get(header::EXPECT)?;
+    if !expects.as_bytes().eq_ignore_ascii_case(b"100-continue") {
+        return None;
     }
     let state = Arc::new(State::default());
     let timeout = Box::pin(tokio::time::sleep(ASK_TIMEOUT));
-    let mut request = request.map(|body| {
+    let body = match std::mem::replace(request.body_mut(), Sent::Empty) {
         // A connection that had closed gives its request back as it was: the body is held anew.
-        let body = if let Sent::Held(Held { body, .. }) = body { body } else { Some(Box::new(body)) };
-        Sent::Held(Held { state: state.clone(), body, timeout })
-    });
+        Sent::Held(Held { body, .. }) => body,
+        body => Some(Box::new(body)),
+    };
+    *request.body_mut() = Sent::Held(Held { state: state.clone(), body, timeout });
     let asked = state.clone();
-    hyper::ext::on_informational(&mut request, move |response| {
+    hyper::ext::on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE {
             asked.change(WAITS, GOES);
         }
     });
-    (request, Some(Expectation(state)))
+    Some(Expectation(state))
 }
 
 impl Expectation {

@@ -17,7 +17,7 @@ use super::connection::{Arrival, Direction};
 use super::control::Order;
 use super::first_bytes::Io;
 use crate::refusal::{Reason, Refusal};
-use crate::request::{HEAD_BYTES_MAX, HEADERS_MAX, OWN_BYTES_MAX, OWN_FIELDS_MAX, TARGET_BYTES_MAX};
+use crate::request::{HEAD_BYTES_MAX, MESH_FIELDS_MAX, OWN_BYTES_MAX, TARGET_BYTES_MAX};
 
 /// What a client still sends after its last answer is read and thrown away, up to this many bytes and for so long: a connection
 /// that is closed over unread bytes is reset, and the client may lose the answer (RFC 9112 §9.6). So it is more than was on its way when
@@ -40,8 +40,7 @@ where
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX).writev(false);
     if arrival.direction == Direction::Inbound {
-        // Only here: any bound but the library's own costs it an allocation for each head.
-        builder.max_buf_size(HEAD_BYTES_MAX + OWN_BYTES_MAX).max_headers(HEADERS_MAX + OWN_FIELDS_MAX);
+        builder.max_buf_size(HEAD_BYTES_MAX + OWN_BYTES_MAX).max_headers(MESH_FIELDS_MAX);
     }
     let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
     let (mut registered, mut draining) = (false, false);

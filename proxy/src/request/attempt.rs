@@ -5,13 +5,13 @@ mod kept;
 mod verdict;
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use model::config::Protocol;
 use policy::balance::{self, Candidate, NoEndpoint, Picked};
 use policy::breaker::Permit;
@@ -21,9 +21,11 @@ use policy::retry::Happened;
 use policy::time::Tick;
 use policy::traceparent::TraceParent;
 
+use super::headers::{self, Wishes};
 use super::outgoing::{self, Stamp};
-use super::{headers, tunnel};
+use super::tunnel;
 use crate::body::{Answered, Source};
+use crate::edge::Arrival;
 use crate::plane::Plane;
 use crate::progress::{Progress, Side};
 use crate::record::Record;
@@ -41,13 +43,14 @@ const CONNECTIONS_TRIED_MAX: u32 = 3;
 /// All attempts of one request.
 struct Call<'a> {
     record: &'a mut Record,
+    arrival: &'a Arc<Arrival>,
+    progress: &'a Arc<Progress>,
     service: &'a Service,
     route: &'a Route,
     backend: &'a Backend,
     /// What is spoken to its endpoints.
     protocol: Protocol,
     clocks: Clocks,
-    progress: Arc<Progress>,
     trace: TraceParent,
     kept: Kept<'a>,
     /// The attempt that is made now waits for a connection.
@@ -95,11 +98,11 @@ struct Answer {
 /// Sends the request until there is an answer to pass on.
 pub(super) async fn run(
     record: &mut Record,
-    service: &Service,
-    route: &Route,
+    arrival: &Arc<Arrival>,
+    (service, route): (&Service, &Route),
     head: &mut Parts,
     body: Option<Source>,
-    upgrade: Option<HeaderValue>,
+    Wishes { upgrade, trailers }: Wishes,
 ) -> Result<Response<Answered>, Box<Refusal>> {
     let chosen = route.split.choose(if route.backends.len() > 1 { record.random() } else { 0 });
     let backend = &route.backends[chosen.unwrap_or(0)];
@@ -108,11 +111,13 @@ pub(super) async fn run(
     let asked = if record.is_grpc { outgoing::asked_timeout(&head.headers) } else { None };
     record.hurried = asked.is_some_and(|asked| route.timeouts.request.is_none_or(|own| asked <= own));
     let trace = outgoing::trace(&head.headers, || record.random());
-    let protocol =
-        backend.protocol_for(record.is_grpc || (upgrade.is_none() && headers::wants_trailers(&head.headers)));
-    outgoing::address(head, protocol, &backend.service);
-    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, &record.arrival));
-    let progress = record.progress.clone();
+    // HTTP/1.1 carries only trailers that `Trailer` has announced (hyper), so that HTTP/2 is worth its while between sidecars. A
+    // client that waits to be told to go on is told so by HTTP/1.1 alone.
+    let carries_trailers = trailers && upgrade.is_none() && !head.headers.contains_key(header::EXPECT);
+    let protocol = backend.protocol_for(record.is_grpc || carries_trailers);
+    outgoing::address(head, protocol, &backend.service, trailers);
+    let downstream = upgrade.and_then(|protocol| tunnel::prepare(head, protocol, arrival));
+    let progress = &record.progress.clone();
     let mut call = Call {
         clocks: Clocks {
             started,
@@ -120,9 +125,10 @@ pub(super) async fn run(
             request: route.timeouts.request,
             attempt: route.timeouts.attempt,
         },
-        kept: Kept::new(head, body, &progress, route, backend),
-        progress,
+        kept: Kept::new(head, body, progress, route, backend),
         record,
+        arrival,
+        progress,
         service,
         route,
         backend,
@@ -154,7 +160,7 @@ pub(super) async fn run(
 
 impl Call<'_> {
     fn now(&self) -> Tick {
-        self.record.arrival.plane.now()
+        self.arrival.plane.now()
     }
 
     fn random(&self) -> u64 {
@@ -169,10 +175,12 @@ impl Call<'_> {
         }
         self.began = now;
         let (endpoint, permit) = self.pick(now)?;
-        let slot = self.record.arrival.lane;
-        let in_progress = endpoint.load(slot).start(now);
-        let (clocks, progress, plane) = (self.clocks, self.progress.clone(), self.record.arrival.plane.clone());
-        let result = in_time(&plane, clocks, &progress, now, self.exchange(&endpoint, now)).await;
+        let in_progress = endpoint.load(self.arrival.lane).start(now);
+        let (clocks, progress, plane) = (self.clocks, self.progress, &self.arrival.plane);
+        let result = {
+            let exchange = pin!(self.exchange(&endpoint, now));
+            in_time(plane, clocks, progress, now, exchange).await
+        };
         let done = self.now();
         let failed = match result {
             Ok(Ok((response, connection))) => {
@@ -209,7 +217,7 @@ impl Call<'_> {
 
     /// Power of two choices among the endpoints that no earlier attempt went to; among all when there is no other.
     fn pick(&mut self, now: Tick) -> Result<(Arc<Endpoint>, Permit), Box<Refusal>> {
-        let (endpoints, slot) = (&self.backend.endpoints, self.record.arrival.lane);
+        let (endpoints, slot) = (&self.backend.endpoints, self.arrival.lane);
         let ejected = endpoints.first().map_or(1.0, |endpoint| endpoint.breaker.settings().max_ejected);
         // A breaker that half-opens may be asked by two lanes at once and lets one pass: as many rounds as endpoints suffice.
         for _ in 0..=endpoints.len() {
@@ -247,7 +255,7 @@ impl Call<'_> {
         endpoint: &Arc<Endpoint>,
         now: Tick,
     ) -> Result<(Response<Received>, Connection), Failed> {
-        let mut pooled = endpoint.pool(self.record.arrival.lane).take(self.protocol, now);
+        let mut pooled = endpoint.pool(self.arrival.lane).take(self.protocol, now);
         let mut tried = 0;
         loop {
             let (mut connection, now) = match pooled.take() {
@@ -282,7 +290,7 @@ impl Call<'_> {
     }
 
     async fn wait_for_connection(&mut self, endpoint: &Endpoint) -> Result<Connection, Failed> {
-        let waiting = match endpoint.pool(self.record.arrival.lane).wait(self.protocol) {
+        let waiting = match endpoint.pool(self.arrival.lane).wait(self.protocol) {
             Ok(waiting) => waiting,
             Err(full) => return Err(self.full(full)),
         };
@@ -314,10 +322,10 @@ impl Call<'_> {
             && response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
             let around = self.record.release();
-            tunnel::splice(&self.record.arrival, downstream, hyper::upgrade::on(&mut response), connection, around);
+            tunnel::splice(self.arrival, downstream, hyper::upgrade::on(&mut response), connection, around);
             return response.map(|_| Answered::empty());
         }
-        self.record.lease = Some(Lease::new(endpoint, self.record.arrival.lane, connection, None, None));
+        self.record.lease = Some(Lease::new(endpoint, self.arrival.lane, connection, None, None));
         headers::depart(response.headers_mut(), false);
         response.map(Answered::received)
     }
@@ -346,11 +354,11 @@ async fn in_time<T>(
     clocks: Clocks,
     progress: &Progress,
     begun: Tick,
-    exchange: impl Future<Output = T>,
+    mut exchange: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Over> {
     let first = clocks.expiry(begun, progress.waits()).at();
-    let (mut exchange, mut armed) = (pin!(exchange), first.is_some());
-    let mut timer = pin!(tokio::time::sleep(first.unwrap_or(begun).since(begun)));
+    let mut armed = first.is_some();
+    let mut timer = pin!(tokio::time::sleep_until(plane.instant(first.unwrap_or(begun))));
     poll_fn(|cx| {
         if let Poll::Ready(answer) = exchange.as_mut().poll(cx) {
             return Poll::Ready(Ok(answer));
@@ -366,7 +374,7 @@ async fn in_time<T>(
             }
             let look = if waits == Waits::Body { Deadline::after(now, clocks.shortest()) } else { Deadline::NEVER };
             match expiry.or(look).at() {
-                Some(next) => timer.as_mut().reset(tokio::time::Instant::now() + next.since(now)),
+                Some(next) => timer.as_mut().reset(plane.instant(next)),
                 None => armed = false,
             }
         }

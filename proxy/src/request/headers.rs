@@ -23,6 +23,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What ends at a hop beside `Connection` and what that names, and [`CALLER`], which nobody else may say.
+const HOP_BY_HOP: [HeaderName; 5] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, CALLER];
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 /// The one member of `TE` that may pass (RFC 9110 §10.1.4).
@@ -74,14 +76,12 @@ pub(super) fn check(head: &Parts, arrival: &Arrival) -> Result<(), Box<Refusal>>
     }
     // RFC 9112 §3.2: more than one line is to be answered with 400.
     let mut hosts = headers.get_all(HOST).iter();
-    if let (Some(host), another) = (hosts.next(), hosts.next())
-        && (another.is_some() || (head.version == Version::HTTP_2 && is_another_host(head, host)))
-    {
-        return Err(Reason::TwoHosts.into());
-    }
-    // The same of none, in HTTP/1.1. A call from inside of this process has come over no connection.
-    if head.version == Version::HTTP_11 && arrival.control.is_some() && !headers.contains_key(HOST) {
-        return Err(Reason::NoHost.into());
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if head.version != Version::HTTP_2 || !is_another_host(head, host) => {}
+        (Some(_), _) => return Err(Reason::TwoHosts.into()),
+        // The same of none, in HTTP/1.1. A call from inside of this process has come over no connection.
+        (None, _) if head.version == Version::HTTP_11 && arrival.control.is_some() => return Err(Reason::NoHost.into()),
+        (None, _) => {}
     }
     if let Some(coding) = strange_coding(headers) {
         return Err(Reason::Coding(coding).into());
@@ -126,12 +126,6 @@ pub(super) fn ends_here(head: &mut Parts) -> Result<bool, Box<Refusal>> {
         (Some(None), &Method::TRACE) => Err(Reason::Trace.into()),
         (Some(None), _) => Ok(true),
     }
-}
-
-/// Whether the client takes trailers, so that HTTP/2 is worth its while between sidecars: HTTP/1.1 carries only those that `Trailer`
-/// has announced (hyper). A client that waits to be told to go on is told so by HTTP/1.1 alone.
-pub(super) fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers.contains_key(TE) && !headers.contains_key(EXPECT)
 }
 
 /// A transfer coding that is not plain chunked (RFC 9112 §6.1). What hyper takes for chunked ends in it; a coding before it would
@@ -189,15 +183,30 @@ pub(super) fn bound_body(head: &Parts, body: &mut Option<Source>, bytes_max: u64
     Ok(())
 }
 
-/// Takes off what ends at this hop (RFC 9110 §7.6.1; of HTTP/1.0 also the expectation, §10.1.1) and puts on who called. Answers the protocol that the client wants to
-/// upgrade to, if it does.
-pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Option<HeaderValue>, Box<Refusal>> {
+/// What a client asks of the connections behind this hop.
+#[derive(Default)]
+pub(super) struct Wishes {
+    /// The protocol that it wants to upgrade to.
+    pub(super) upgrade: Option<HeaderValue>,
+    /// Whether it takes trailers.
+    pub(super) trailers: bool,
+}
+
+/// Takes off what ends at this hop (RFC 9110 §7.6.1; of HTTP/1.0 also the expectation, §10.1.1) and puts on who called.
+pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Result<Wishes, Box<Refusal>> {
     // Before anything is taken off: a gateway says which host was asked for.
     let host = if arrival.direction == Direction::Gateway { asked_host(head) } else { None };
-    let headers = &mut head.headers;
     if head.version == Version::HTTP_10 {
-        headers.remove(EXPECT);
+        head.headers.remove(EXPECT);
     }
+    let wishes = if has_any(&head.headers, &[]) { take_off(head, is_grpc)? } else { Wishes::default() };
+    vouch(&mut head.headers, arrival, host);
+    Ok(wishes)
+}
+
+/// Takes off what ends at this hop, and says what of it was a wish.
+fn take_off(head: &mut Parts, is_grpc: bool) -> Result<Wishes, Box<Refusal>> {
+    let headers = &mut head.headers;
     let mut upgrade = None;
     if let Some(connection) = take_connection(headers) {
         let named = connection.to_str().map_err(|_| Reason::Framing("Connection is not readable"))?;
@@ -210,19 +219,23 @@ pub(super) fn arrive(head: &mut Parts, arrival: &Arrival, is_grpc: bool) -> Resu
         }
     }
     remove_hop_by_hop(headers);
+    Ok(Wishes { upgrade, trailers: take_te(headers, is_grpc) })
+}
+
+/// Leaves of `TE` what may pass, and says whether that is there.
+fn take_te(headers: &mut HeaderMap, is_grpc: bool) -> bool {
     let mut lines = headers.get_all(TE).iter();
-    if let Some(te) = lines.next()
-        && (*te != TRAILERS || lines.next().is_some())
-    {
-        let trailers = te.to_str().is_ok_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
-        if is_grpc || trailers {
-            headers.insert(TE, TRAILERS);
-        } else {
-            headers.remove(TE);
-        }
+    let Some(te) = lines.next() else { return false };
+    if *te == TRAILERS && lines.next().is_none() {
+        return true;
     }
-    vouch(headers, arrival, host);
-    Ok(upgrade)
+    let trailers = te.to_str().is_ok_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
+    if is_grpc || trailers {
+        headers.insert(TE, TRAILERS);
+    } else {
+        headers.remove(TE);
+    }
+    is_grpc || trailers
 }
 
 /// The host that decides where a request goes.
@@ -288,7 +301,7 @@ fn remove_nominated(headers: &mut HeaderMap, name: &str) {
 
 /// The same on the way back. `keep_upgrade`: the answer is 101.
 pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if keep_upgrade {
+    if keep_upgrade || !has_any(headers, &[]) {
         return;
     }
     if let Some(connection) = take_connection(headers) {
@@ -299,21 +312,29 @@ pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
     remove_hop_by_hop(headers);
 }
 
-/// What ends at this hop, and [`CALLER`], which nobody else may say. Most messages have none of these, which one look over the
-/// names tells for less than looking each of them up.
+/// Whether any of these is there, or anything that ends at a hop. Most messages have none of them, which one look over the names
+/// tells for less than looking each of them up.
+fn has_any(headers: &HeaderMap, others: &[HeaderName]) -> bool {
+    let any = |name: &HeaderName| {
+        HOP_BY_HOP.contains(name)
+            || [CONNECTION, TE].contains(name)
+            || is_caller_in_disguise(name)
+            || others.contains(name)
+    };
+    headers.keys().any(any)
+}
+
+/// Takes off [`HOP_BY_HOP`].
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    const ALL: [HeaderName; 5] = [TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION, CALLER];
-    if headers.keys().any(|name| ALL.contains(name) || is_caller_in_disguise(name)) {
-        // RFC 9112 §6.3: the coding wins, and hyper would cut what it writes to the length.
-        if headers.contains_key(TRANSFER_ENCODING) {
-            headers.remove(CONTENT_LENGTH);
-        }
-        for name in ALL {
-            headers.remove(name);
-        }
-        while let Some(name) = headers.keys().find(|name| is_caller_in_disguise(name)).cloned() {
-            headers.remove(name);
-        }
+    // RFC 9112 §6.3: the coding wins, and hyper would cut what it writes to the length.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    while let Some(name) = headers.keys().find(|name| is_caller_in_disguise(name)).cloned() {
+        headers.remove(name);
     }
 }
 
@@ -326,7 +347,11 @@ fn is_caller_in_disguise(name: &HeaderName) -> bool {
 
 /// Takes off what no trailer may say (RFC 9110 §6.5.1): how a message is framed and routed, and who called.
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
-    for name in [HOST, CONTENT_LENGTH, CONTENT_TYPE, CONNECTION, TE, TRAILER] {
+    const FRAMING: [HeaderName; 4] = [HOST, CONTENT_LENGTH, CONTENT_TYPE, TRAILER];
+    if !has_any(trailers, &FRAMING) {
+        return;
+    }
+    for name in FRAMING.iter().chain(&[CONNECTION, TE]) {
         trailers.remove(name);
     }
     remove_hop_by_hop(trailers);

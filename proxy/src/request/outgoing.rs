@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -74,14 +74,15 @@ pub(super) fn stamp(head: &mut Parts, stamp: &Stamp<'_>) {
 }
 
 /// Gives the target the form that the endpoint's protocol wants. `service` is the host of a request that names none (HTTP/1.0).
-pub(super) fn address(head: &mut Parts, protocol: Protocol, service: &Name) {
+/// `trailers`: its client takes them.
+pub(super) fn address(head: &mut Parts, protocol: Protocol, service: &Name, trailers: bool) {
     match protocol {
-        Protocol::Http => address_http1(head, service),
+        Protocol::Http => address_http1(head, service, trailers),
         Protocol::Grpc => address_http2(head, service),
     }
 }
 
-fn address_http1(head: &mut Parts, service: &Name) {
+fn address_http1(head: &mut Parts, service: &Name, trailers: bool) {
     head.version = Version::HTTP_11;
     // RFC 9112 §3.2.2, RFC 9113 §8.3.1: the target's authority takes the field's place.
     if let Some(authority) = head.uri.authority() {
@@ -96,7 +97,7 @@ fn address_http1(head: &mut Parts, service: &Name) {
         head.headers.insert(HOST, host);
     }
     // RFC 9110 §10.1.4: it is for one hop, and says so.
-    if head.headers.contains_key(TE) {
+    if trailers {
         head.headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
 }

@@ -142,9 +142,9 @@ impl Lease {
     }
 
     /// Tells breaker and load what the answer has shown behind its head, where that is still open.
-    pub(crate) fn settle(&mut self, plane: &Plane, lane: usize, ending: Ending) {
+    pub(crate) fn settle(&mut self, plane: &Plane, lane: usize, ending: Ending, now: Tick) {
         if let Some(permit) = self.permit.take() {
-            let (outcome, now) = (classify::outcome(ending), plane.now());
+            let outcome = classify::outcome(ending);
             self.endpoint.load(self.slot).failed_late(outcome, now);
             self.endpoint.settle(permit, outcome, plane, lane, now);
         }

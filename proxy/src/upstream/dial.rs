@@ -21,16 +21,15 @@ use tokio::time::Instant;
 use super::Pool;
 use super::http2::{self, Pings};
 use crate::body::Sent;
-use crate::request::{OWN_BYTES_MAX, OWN_FIELDS_MAX};
+use crate::request::{MESH_FIELDS_MAX, OWN_BYTES_MAX};
 
 /// Longest wait for a connection, its TLS handshake included.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the SETTINGS that begin HTTP/2. An application that is busy takes a connection long before it looks at it.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its fields to 100.
+/// Read buffer of one HTTP/1.1 connection; an answer's head must fit. hyper bounds its fields to 100, where another sidecar has not
+/// put its own on top of them.
 const ANSWER_HEAD_BYTES_MAX: usize = 64 << 10;
-/// The same where a sidecar has put its own on top of what its application answered.
-const ANSWER_FIELDS_MAX: usize = 100 + OWN_FIELDS_MAX;
 
 /// How an endpoint is reached.
 #[derive(Debug, Clone)]
@@ -187,7 +186,7 @@ where
             let mut builder = http1::Builder::new();
             builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).writev(false);
             if in_mesh {
-                builder.max_buf_size(ANSWER_HEAD_BYTES_MAX + OWN_BYTES_MAX).max_headers(ANSWER_FIELDS_MAX);
+                builder.max_buf_size(ANSWER_HEAD_BYTES_MAX + OWN_BYTES_MAX).max_headers(MESH_FIELDS_MAX);
             } else {
                 // RFC 9112 §5.1: a proxy takes it off, and does not refuse the answer for it.
                 builder.allow_spaces_after_header_name_in_responses(true);

@@ -50,10 +50,10 @@ pub(crate) struct Broke {
 
 impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
-    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Received>, Broke> {
+    pub(crate) async fn send(&mut self, mut request: Request<Sent>) -> Result<Response<Received>, Broke> {
         match self {
             Self::Http1 { sender, reused, .. } => {
-                let (request, expectation) = body::hold(request);
+                let expectation = body::hold(&mut request);
                 match sender.try_send_request(request).await {
                     Ok(response) => {
                         expectation.iter().for_each(Expectation::answered);

@@ -17,8 +17,7 @@ use crate::upstream::{Full, Unreachable, ending};
 impl Call<'_> {
     /// Tells the endpoint's breaker how an attempt ended.
     pub(super) fn settle(&self, endpoint: &Arc<Endpoint>, permit: Permit, ending: Ending, now: Tick) {
-        let arrival = &self.record.arrival;
-        endpoint.settle(permit, classify::outcome(ending), &arrival.plane, arrival.lane, now);
+        endpoint.settle(permit, classify::outcome(ending), &self.arrival.plane, self.arrival.lane, now);
     }
 
     /// How long this attempt has taken, and how much of that it waited for the client.
@@ -73,7 +72,7 @@ impl Call<'_> {
     /// There was no connection in time.
     pub(super) fn unconnected(&mut self, endpoint: &Endpoint, after: Duration) -> Failed {
         self.waits = false;
-        match endpoint.pool(self.record.arrival.lane).full(self.protocol) {
+        match endpoint.pool(self.arrival.lane).full(self.protocol) {
             Some(full) => self.full(full),
             // Nothing was sent, so that another endpoint may be asked whatever the method is.
             None => Failed {

@@ -56,7 +56,7 @@ impl Call<'_> {
             if let Some(status) = status {
                 seen = self.seen_grpc(status, Pushback::None);
                 self.record.grpc_status = Some(status);
-                endpoint.load(self.record.arrival.lane).failed_late(seen.outcome(), at);
+                endpoint.load(self.arrival.lane).failed_late(seen.outcome(), at);
             }
         }
         let permit = match (seen.ending, seen.outcome()) {
@@ -67,14 +67,14 @@ impl Call<'_> {
                 None
             }
         };
-        let (lane, request) = (self.record.arrival.lane, Some(self.progress.clone()));
+        let (lane, request) = (self.arrival.lane, Some(self.progress.clone()));
         let mut lease = Lease::new(endpoint.clone(), lane, connection, permit, request);
         let happened = seen.happened;
         if let Some(happened) = happened
             && self.verdict(happened, pushback(&response)).await
         {
             self.note(&endpoint, format!("answered {happened}"), took);
-            lease.settle(&self.record.arrival.plane, lane, seen.ending.unwrap_or(Ending::NoGrpcStatus));
+            lease.settle(&self.arrival.plane, lane, seen.ending.unwrap_or(Ending::NoGrpcStatus), self.now());
             if response.body().is_end_stream() {
                 lease.give_back(self.now());
             }
@@ -82,11 +82,11 @@ impl Call<'_> {
         }
         self.record.lease = Some(lease);
         headers::depart(response.headers_mut(), false);
-        if self.record.arrival.direction == Direction::Inbound {
+        if self.arrival.direction == Direction::Inbound {
             // Between sidecars this header says that the application was not reached, so no application may say it.
             response.headers_mut().remove(&PROXY_STATUS);
         }
-        let left = self.clocks.asked.remaining(self.now());
+        let left = self.clocks.asked.at().map(|deadline| deadline.since(self.now()));
         Some(response.map(|body| {
             let body = if looked { Answered::peeked(peeked, body) } else { Answered::received(body) };
             match left {
@@ -101,14 +101,16 @@ impl Call<'_> {
         let (status, headers) = (response.status(), response.headers());
         let grpc = if self.record.is_grpc { grpc_status(headers) } else { None };
         self.record.grpc_status = grpc;
-        let from_mesh = matches!(endpoint.dial.security, Security::Mesh(_));
-        if let Some(peer) = refused_by_peer(headers).filter(|_| from_mesh) {
+        if matches!(endpoint.dial.security, Security::Mesh(_))
+            && let Some(peer) = refused_by_peer(headers)
+        {
             return self.seen_peer(peer);
         }
         if let Some(grpc) = grpc {
             return self.seen_grpc(grpc, pushback(response));
         }
-        let (status, come_again) = (status.as_u16(), headers.contains_key(RETRY_AFTER));
+        let status = status.as_u16();
+        let come_again = status >= 400 && headers.contains_key(RETRY_AFTER);
         Seen {
             // The status of a gRPC call comes with the trailers.
             ending: (!self.record.is_grpc || status >= 300).then_some(Ending::Status { status, come_again }),
@@ -158,7 +160,7 @@ impl Call<'_> {
             Verdict::Again { after } => {
                 self.number += 1;
                 self.route.meters.tally.retries.fetch_add(1, Ordering::Relaxed);
-                self.record.arrival.plane.meters.retried(self.service.name.as_str(), name(happened));
+                self.arrival.plane.meters.retried(self.service.name.as_str(), name(happened));
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;
                 }
