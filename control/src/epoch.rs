@@ -8,7 +8,8 @@
 use std::io;
 use std::path::Path;
 
-use storage::disk::{self, Disk};
+use storage::disk::Disk;
+use storage::kept;
 
 const FILE: &str = "epoch";
 /// Longest file, in bytes.
@@ -25,17 +26,18 @@ const EPOCH_MAX: u64 = 1 << 43;
 /// As the disk says.
 pub(crate) fn begin(disk: &dyn Disk, dir: &Path, now_s: u64) -> io::Result<u64> {
     let path = dir.join(FILE);
-    let before = match disk::read_whole(disk, &path, FILE_BYTES_MAX) {
-        Ok(text) => read(&text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(0),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => None,
-        Err(error) => return Err(error),
+    let before = match kept::read(disk, &path, FILE_BYTES_MAX) {
+        Ok(Some(text)) => read(&text).ok_or_else(|| format!("{} is no epoch", path.display())),
+        Ok(None) => Ok(0),
+        Err(kept::Error::Disk { source, .. }) if source.kind() != io::ErrorKind::FileTooLarge => return Err(source),
+        Err(error) => Err(error.to_string()),
     };
-    if before.is_none() {
-        tracing::warn!(path = %path.display(), "the kept epoch is no number; the clock alone makes the next one");
-    }
-    let epoch = before.map_or(0, |before| before + 1).max(now_s).min(EPOCH_MAX);
-    disk::replace(disk, &path, epoch.to_string().as_bytes())?;
+    let before = before.unwrap_or_else(|why| {
+        tracing::warn!(%why, "the kept epoch cannot be read; the clock alone makes the next one");
+        0
+    });
+    let epoch = (before + 1).max(now_s).min(EPOCH_MAX);
+    kept::write(disk, &path, epoch.to_string().as_bytes())?;
     Ok(epoch << VERSION_BITS)
 }
 
@@ -45,7 +47,7 @@ fn read(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use storage::disk::memory::MemoryDisk;
+    use storage::disk::{self, memory::MemoryDisk};
 
     use super::*;
 
@@ -59,6 +61,12 @@ mod tests {
         assert_eq!(begin(1_000), 1_001, "twice in a second");
         assert_eq!(begin(10), 1_002, "the clock was set back");
         assert_eq!(begin(2_000), 2_000);
+        kept(b"2500");
+        assert_eq!(begin(2_000), 2_501, "as an earlier version wrote it");
+        let mut turned = disk::read_whole(&disk, &dir.join(FILE), 1_000).unwrap();
+        *turned.last_mut().unwrap() ^= 8;
+        kept(&turned);
+        assert_eq!(begin(2_700), 2_700, "a bit has turned: 2509");
         for damaged in [&b"many"[..], b"-1", b"", &[0xff; 8], &[b'9'; 80], b"18446744073709551615"] {
             kept(damaged);
             assert_eq!(begin(3_000), 3_000, "{damaged:?}");

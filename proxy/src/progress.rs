@@ -70,6 +70,9 @@ pub(crate) struct Progress {
     is_grpc: AtomicBool,
     // When the endpoint was offered the first piece, or had the last one: nanoseconds of a `Tick`.
     offered: AtomicU64,
+    // Since when the client is waited for, and how long it was before: nanoseconds too.
+    client_since: AtomicU64,
+    client_took: AtomicU64,
     // Someone has asked for the request's body; it has come to its end, and there were no trailers.
     begun: AtomicBool,
     whole: AtomicBool,
@@ -95,6 +98,8 @@ impl Progress {
             download: AtomicU8::new(Download::Awaited as u8),
             is_grpc: AtomicBool::new(false),
             offered: AtomicU64::new(0),
+            client_since: AtomicU64::new(0),
+            client_took: AtomicU64::new(0),
             begun: AtomicBool::new(false),
             whole: AtomicBool::new(false),
             too_long: AtomicBool::new(false),
@@ -151,10 +156,26 @@ impl Progress {
         }
     }
 
+    fn now_nanos(&self) -> u64 {
+        Tick::since_origin(self.origin.elapsed()).as_nanos()
+    }
+
     fn set_upload(&self, upload: Upload) {
-        if matches!(upload, Upload::Offered | Upload::Sent) {
-            let now = Tick::since_origin(self.origin.elapsed());
-            self.offered.store(now.as_nanos(), Ordering::Relaxed);
+        let waited = self.waits_for_client();
+        let waits = matches!(upload, Upload::Expected | Upload::FromClient);
+        let offers = matches!(upload, Upload::Offered | Upload::Sent);
+        // The clock is looked at where it is needed: not for each frame of a body that comes as fast as it goes.
+        if offers || waits != waited {
+            let now = self.now_nanos();
+            if offers {
+                self.offered.store(now, Ordering::Relaxed);
+            }
+            if waits && !waited {
+                self.client_since.store(now, Ordering::Relaxed);
+            } else if waited && !waits {
+                let took = now.saturating_sub(self.client_since.load(Ordering::Relaxed));
+                self.client_took.fetch_add(took, Ordering::Relaxed);
+            }
         }
         self.upload.store(upload as u8, Ordering::Relaxed);
     }
@@ -230,6 +251,7 @@ impl Progress {
     /// Another attempt is to send the body from its beginning.
     pub(crate) fn again(&self) {
         self.upload.store(Upload::Unasked as u8, Ordering::Relaxed);
+        self.client_took.store(0, Ordering::Relaxed);
         self.idle.store(0, Ordering::Relaxed);
         self.moved();
     }
@@ -248,8 +270,15 @@ impl Progress {
     }
 
     /// Whether the client is to send more.
-    pub(crate) fn waits_for_client(&self) -> bool {
+    fn waits_for_client(&self) -> bool {
         matches!(self.upload(), Upload::Expected | Upload::FromClient)
+    }
+
+    /// How much of the time since an attempt has asked for the body its client was waited for.
+    pub(crate) fn client_took(&self) -> Duration {
+        let waits = self.waits_for_client();
+        let now = if waits { self.now_nanos().saturating_sub(self.client_since.load(Ordering::Relaxed)) } else { 0 };
+        Duration::from_nanos(self.client_took.load(Ordering::Relaxed).saturating_add(now))
     }
 
     /// There is an answer for the client, whatever has kept it waiting before.

@@ -14,6 +14,7 @@ use model::config::Config;
 use model::name::Name;
 use serde::{Deserialize, Serialize};
 use storage::disk::{self, Disk, Lock, OpenMode, real::RealDisk};
+use storage::kept;
 
 use super::leftover;
 use crate::role::control_plane::ROOTS_FILE;
@@ -115,7 +116,7 @@ impl Folder {
 
     /// Remembers what was taken from the mesh file, by which the next run knows whether the file has changed since.
     pub(crate) fn remember_taken(&self, config: &Config) -> io::Result<()> {
-        disk::replace(&RealDisk, &self.taken_file(), &serde_json::to_vec(config)?)
+        kept::write(&RealDisk, &self.taken_file(), &serde_json::to_vec(config)?)
     }
 
     pub(crate) fn token_file(&self, instance: &Name) -> PathBuf {
@@ -137,7 +138,7 @@ impl Folder {
     /// A fresh secret: tokens of an earlier run open nothing.
     pub(crate) fn make_secret(&self) -> anyhow::Result<Secret> {
         let secret = Secret::generate()?;
-        storage::kept::write(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
+        kept::write(&RealDisk, &self.secret_file(), secret.to_text().as_bytes())?;
         Ok(secret)
     }
 
@@ -180,9 +181,13 @@ impl Folder {
 
 /// What an earlier run in the folder `root` has last taken from the mesh file, as far as it is known.
 pub(crate) fn taken(root: &Path) -> Option<Config> {
-    let bytes = disk::read_whole(&RealDisk, &root.join(TAKEN_FILE), TAKEN_BYTES_MAX).ok()?;
+    let path = root.join(TAKEN_FILE);
+    let bytes = kept::read(&RealDisk, &path, TAKEN_BYTES_MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was last taken from the mesh file cannot be read; the file is taken as a new one");
+        None
+    });
     // One of another release does not count: the file is taken then.
-    serde_json::from_slice(&bytes).ok()
+    serde_json::from_slice(&bytes?).ok()
 }
 
 /// What runs out of the folder `root`, if something does.
@@ -216,6 +221,23 @@ mod tests {
         state.pid = 1 << 23;
         folder.write_running(&state).unwrap();
         assert_eq!(running(root.path()), None);
+    }
+
+    /// A digit that has become another would stand for a change that was taken, and undo what was applied since.
+    #[test]
+    fn what_was_taken_from_the_mesh_file_does_not_count_where_a_bit_has_turned() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::take(root.path()).unwrap();
+        assert_eq!(taken(root.path()), None);
+        let config =
+            model::config::check("mesh.yaml", "mesh: shop\nservices: {orders: {port: 8080}}\n").unwrap().config;
+        folder.remember_taken(&config).unwrap();
+        assert_eq!(taken(root.path()), Some(config));
+        let mut turned = disk::read_whole(&RealDisk, &folder.taken_file(), 10_000).unwrap();
+        let port = turned.windows(4).rposition(|four| four == b"8080").unwrap();
+        turned[port] ^= 1;
+        disk::replace(&RealDisk, &folder.taken_file(), &turned).unwrap();
+        assert_eq!(taken(root.path()), None);
     }
 
     #[test]

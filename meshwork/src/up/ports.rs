@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use model::name::Name;
 use runtime::net::{Listener, Share};
-use storage::disk::{self, real::RealDisk};
+use storage::disk::real::RealDisk;
+use storage::kept;
 
 use super::plan::{Part, Planned};
 
@@ -121,13 +122,14 @@ impl Ports {
     /// Those of an earlier run in the folder `root`, if there was one.
     pub(crate) fn open(root: &std::path::Path) -> Self {
         let file = root.join(FILE);
-        let kept = match disk::read_whole(&RealDisk, &file, FILE_BYTES_MAX) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(file = %file.display(), %error, "the kept ports cannot be read; others are picked");
-                Kept::default()
-            }),
-            Err(_) => Kept::default(),
+        let read = || -> Result<Kept, String> {
+            let bytes = kept::read(&RealDisk, &file, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+            bytes.map_or_else(|| Ok(Kept::default()), |bytes| serde_json::from_slice(&bytes).map_err(|e| e.to_string()))
         };
+        let kept = read().unwrap_or_else(|error| {
+            tracing::warn!(file = %file.display(), %error, "the kept ports cannot be read; others are picked");
+            Kept::default()
+        });
         Self { file, state: Mutex::new(State { kept, ..State::default() }) }
     }
 
@@ -198,7 +200,7 @@ impl Ports {
     pub(crate) fn write(&self) -> io::Result<()> {
         let mut state = self.lock();
         if state.changed {
-            disk::replace(&RealDisk, &self.file, &serde_json::to_vec(&state.kept)?)?;
+            kept::write(&RealDisk, &self.file, &serde_json::to_vec(&state.kept)?)?;
             state.changed = false;
         }
         Ok(())
@@ -367,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_of_ports_that_is_damaged_costs_nothing_but_the_ports() {
         let root = tempfile::tempdir().unwrap();
-        disk::replace(&RealDisk, &root.path().join(FILE), b"{\"b-0\":").unwrap();
+        storage::disk::replace(&RealDisk, &root.path().join(FILE), b"{\"b-0\":").unwrap();
         let ports = Ports::open(root.path());
         ports.reserve(&plan(loopback(0))[0]).unwrap();
     }

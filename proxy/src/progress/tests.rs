@@ -105,3 +105,30 @@ fn a_bound_is_counted_in_whole_seconds_and_none_is_never_over() {
         assert_eq!(ticks(bound), expected, "{bound:?}");
     }
 }
+
+/// A pause was forgotten once a piece had come behind it, and an endpoint that then broke off was to blame for all of the time.
+#[tokio::test(start_paused = true)]
+async fn a_client_s_pauses_add_up_however_the_upload_stands() {
+    let (progress, cx) = (progress(60), Context::from_waker(Waker::noop()));
+    let pause = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+    progress.asks();
+    progress.lacks(&cx).unwrap();
+    pause(2).await;
+    assert_eq!(progress.client_took(), Duration::from_secs(2), "it is still waited for");
+    for _ in 0..3 {
+        progress.gives(false);
+        // The endpoint's own time.
+        pause(1).await;
+        progress.asks();
+        progress.lacks(&cx).unwrap();
+        progress.lacks(&cx).unwrap();
+        pause(4).await;
+    }
+    progress.gives(false);
+    assert_eq!(progress.client_took(), Duration::from_secs(14));
+    progress.gives(true);
+    pause(5).await;
+    assert_eq!(progress.client_took(), Duration::from_secs(14), "it has sent all");
+    progress.again();
+    assert_eq!(progress.client_took(), Duration::ZERO, "the next attempt begins with none");
+}

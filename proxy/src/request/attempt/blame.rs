@@ -22,9 +22,7 @@ impl Call<'_> {
 
     /// How long this attempt has taken, and how much of that it waited for the client.
     fn times(&self) -> (Duration, Duration) {
-        let took = self.now().since(self.began);
-        let waits = self.progress.waits_for_client();
-        (took, if waits { took } else { self.progress.offered().since(self.began) })
+        (self.now().since(self.began), self.progress.client_took())
     }
 
     /// How an attempt ends that got no answer in time: by this side's clock, or by that of the endpoint's own sidecar.
