@@ -5,21 +5,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http::StatusCode;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
+use crate::client::{Answer, Client};
 use crate::role::health;
 use crate::up::folder::{Asked, CONTROL_PLANE, Running, RunningInstance};
 use crate::up::{leftover, ports};
 
 /// How long a role may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Largest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// How an instance stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,8 +123,8 @@ fn verdict(seen: &Seen) -> Verdict {
 
 async fn ask_role(address: SocketAddr) -> Result<(), String> {
     match get(address, "/healthz").await? {
-        (status, _) if status.is_success() => Ok(()),
-        (_, text) => Err(String::from_utf8_lossy(&text).trim().to_owned()),
+        answer if answer.status.is_success() => Ok(()),
+        answer => Err(String::from_utf8_lossy(&answer.body).trim().to_owned()),
     }
 }
 
@@ -146,9 +141,8 @@ async fn registry(running: &Running) -> Option<BTreeMap<String, Registered>> {
     let control_plane = running.instances.iter().find(|instance| instance.instance.as_str() == CONTROL_PLANE)?;
     let address = *control_plane.addresses.get(ports::ADMIN)?;
     let (registry, sidecars) = tokio::join!(get(address, "/v1/registry"), get(address, "/v1/sidecars"));
-    let read = |answer: Result<(StatusCode, Bytes), String>| -> Option<Value> {
-        let (status, body) = answer.ok()?;
-        status.is_success().then(|| serde_json::from_slice(&body).ok())?
+    let read = |answer: Result<Answer, String>| -> Option<Value> {
+        answer.ok().filter(|answer| answer.status.is_success())?.json().ok()
     };
     Some(registered(&read(registry)?, &read(sidecars)?))
 }
@@ -172,21 +166,12 @@ fn registered(registry: &Value, sidecars: &Value) -> BTreeMap<String, Registered
 }
 
 /// A GET on loopback.
-async fn get(address: SocketAddr, path: &str) -> Result<(StatusCode, Bytes), String> {
-    let asking = async {
-        let stream = runtime::net::connect(address).await.map_err(|error| error.to_string())?;
-        let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
-        let connection = tokio::spawn(connection);
-        let request = http::Request::get(path).header(http::header::HOST, address.to_string());
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        connection.abort();
-        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
-    };
-    tokio::time::timeout(ANSWER_TIMEOUT, asking).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+async fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
+    let client = Client::new(address, &address.to_string());
+    match tokio::time::timeout(ANSWER_TIMEOUT, client.get(path)).await {
+        Ok(answer) => answer.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
 }
 
 #[cfg(test)]
