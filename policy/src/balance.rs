@@ -90,7 +90,7 @@ pub fn pick(
     let bound = u32::try_from(count).unwrap_or(u32::MAX);
     match bound {
         0 => return Err(NoEndpoint::None),
-        1 => return scan(1, 0, ejected, candidate),
+        1 => return only(candidate(0), ejected),
         _ => {}
     }
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the draw")]
@@ -104,6 +104,16 @@ pub fn pick(
             Ok(Picked { index, in_spite: false })
         }
         _ => scan(count, first as usize, ejected, candidate),
+    }
+}
+
+/// The only endpoint, whatever it costs.
+fn only(candidate: Candidate, ejected: f64) -> Result<Picked, NoEndpoint> {
+    match candidate {
+        Candidate::Fit(_) => Ok(Picked { index: 0, in_spite: false }),
+        Candidate::Open(_) if ejected_max(1, ejected) == 0 => Ok(Picked { index: 0, in_spite: true }),
+        Candidate::Open(_) => Err(NoEndpoint::AllOpen),
+        Candidate::Tried => Err(NoEndpoint::AllTried),
     }
 }
 

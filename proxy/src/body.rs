@@ -11,4 +11,4 @@ mod sent;
 pub(crate) use answered::Answered;
 pub(crate) use held::{Expectation, Held, hold};
 pub(crate) use replay::Replay;
-pub(crate) use sent::{Sent, Source};
+pub(crate) use sent::{Sent, Source, taken};

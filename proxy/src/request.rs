@@ -44,37 +44,41 @@ pub(crate) const MESH_FIELDS_MAX: usize = 336;
 pub(crate) const TARGET_BYTES_MAX: usize = 16 << 10;
 
 /// Answers one request. It never fails: what goes wrong is an answer too.
-pub(crate) async fn handle<B>(arrival: Arc<Arrival>, request: Request<B>) -> Result<Response<Answered>, Infallible>
+pub(crate) fn handle<B>(
+    arrival: Arc<Arrival>,
+    request: Request<B>,
+) -> impl Future<Output = Result<Response<Answered>, Infallible>>
 where
     Source: From<(B, Version)>,
 {
+    // What a future is handed it holds beside what it makes of it.
     let (mut head, body) = request.into_parts();
-    // Lent from here on: a future that is handed something large by value holds it twice.
-    let mut body = Source::from((body, head.version));
-    let direction = arrival.direction;
-    let mut record = Record::open(arrival, headers::is_grpc(&head.headers), head.version == Version::HTTP_2);
-    let persistence = Persistence::of(&head, &mut body, direction, &record.progress);
-    let mut body = Some(body);
-    let request_id = headers::request_id(&mut head.headers, || record.random());
-    if record.arrival.plane.access_log.is_on() {
-        record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
+    let mut body = Some(Source::from((body, head.version)));
+    async move {
+        let direction = arrival.direction;
+        let mut record = Record::open(arrival, headers::is_grpc(&head.headers), head.version == Version::HTTP_2);
+        let persistence = Persistence::of(&head, &mut body, direction, &record.progress);
+        let request_id = headers::request_id(&mut head.headers, || record.random());
+        if record.arrival.plane.access_log.is_on() {
+            record.log = Some(Box::new(line(&record.arrival, &head, &request_id)));
+        }
+        let mut answer = pass(&mut record, &mut head, &mut body).await;
+        if record.extended {
+            answer = answer.and_then(tunnel::to_http2);
+        }
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(refusal) => refuse(&mut record, &refusal, &request_id),
+        };
+        persistence.say(response.status(), response.headers_mut());
+        response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
+        record.status = Some(response.status());
+        record.progress.answer_begins();
+        // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
+        *response.version_mut() = Version::HTTP_11;
+        response.body_mut().record(record);
+        Ok(response)
     }
-    let mut answer = pass(&mut record, &mut head, &mut body).await;
-    if record.extended {
-        answer = answer.and_then(tunnel::to_http2);
-    }
-    let mut response = match answer {
-        Ok(response) => response,
-        Err(refusal) => refuse(&mut record, &refusal, &request_id),
-    };
-    persistence.say(response.status(), response.headers_mut());
-    response.headers_mut().entry(headers::REQUEST_ID).or_insert(request_id);
-    record.status = Some(response.status());
-    record.progress.answer_begins();
-    // The version is each connection's own (RFC 9112 §2.5); HTTP/2 does not look at it.
-    *response.version_mut() = Version::HTTP_11;
-    response.body_mut().record(record);
-    Ok(response)
 }
 
 async fn pass(

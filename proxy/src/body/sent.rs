@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Version;
+use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use runtime::http::BoxError;
@@ -167,6 +167,11 @@ impl Body for Source {
             Kind::Boxed(body) => body.size_hint(),
         }
     }
+}
+
+/// The request itself; what is left in its place is empty.
+pub(crate) fn taken(request: &mut Request<Sent>) -> Request<Sent> {
+    std::mem::replace(request, Request::new(Sent::Empty))
 }
 
 impl Sent {

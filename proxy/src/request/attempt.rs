@@ -141,19 +141,24 @@ pub(super) async fn run(
         tried: Vec::new(),
     };
     loop {
-        match call.attempt().await? {
-            Ok(answer) if downstream.is_some() => return Ok(call.upgraded(answer, downstream)),
-            Ok(answer) if let Some(reason) = call.unfit(&answer.response) => {
-                call.note(&answer.endpoint, reason.to_string(), answer.took);
-                call.settle(&answer.endpoint, answer.permit, Ending::NotPassedOn, answer.at);
-                return Err(call.refusal(reason));
+        // What a match looks at stays in the future for as long as an arm waits; so only the rare arm does.
+        let answer = match call.attempt().await? {
+            Ok(answer) => answer,
+            Err(failed) => {
+                call.again_or_refuse(failed).await?;
+                continue;
             }
-            Ok(answer) => {
-                if let Some(response) = call.judge(answer).await {
-                    return Ok(response);
-                }
-            }
-            Err(failed) => call.again_or_refuse(failed).await?,
+        };
+        if downstream.is_some() {
+            return Ok(call.upgraded(answer, downstream));
+        }
+        if let Some(reason) = call.unfit(&answer.response) {
+            call.note(&answer.endpoint, reason.to_string(), answer.took);
+            call.settle(&answer.endpoint, answer.permit, Ending::NotPassedOn, answer.at);
+            return Err(call.refusal(reason));
+        }
+        if let Some(response) = call.judge(answer).await {
+            return Ok(response);
         }
     }
 }
@@ -270,17 +275,17 @@ impl Call<'_> {
                 before: self.number - 1,
                 is_grpc: self.record.is_grpc,
             };
-            let Some(request) = self.kept.take(&stamp) else {
+            let Some(mut request) = self.kept.take(&stamp) else {
                 return Err(self.body_gone());
             };
-            let broke = match connection.send(request).await {
+            let broke = match connection.send(&mut request).await {
                 Ok(response) => return Ok((response, connection)),
                 Err(broke) => broke,
             };
-            let Some(unsent) = broke.unsent else {
+            if !broke.unsent {
                 return Err(self.broke(broke.unprocessed, broke.ending, broke.why));
-            };
-            self.kept.put_back(*unsent);
+            }
+            self.kept.put_back(request);
             tried += 1;
             // A connection that had closed while it was idle is no failure: another takes its place, and nobody need know.
             if !broke.reused || tried == CONNECTIONS_TRIED_MAX {

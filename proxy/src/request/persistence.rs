@@ -28,10 +28,10 @@ pub(super) enum Persistence {
 }
 
 impl Persistence {
-    pub(super) fn of(head: &Parts, body: &mut Source, direction: Direction, progress: &Arc<Progress>) -> Self {
-        let ends = body.is_end_stream();
+    pub(super) fn of(head: &Parts, body: &mut Option<Source>, direction: Direction, progress: &Arc<Progress>) -> Self {
+        let ends = body.as_ref().is_none_or(|body| body.is_end_stream());
         let mut watched = || {
-            body.report_to(progress.clone());
+            body.iter_mut().for_each(|body| body.report_to(progress.clone()));
             progress.clone()
         };
         match head.version {

@@ -36,8 +36,8 @@ pub(crate) enum Received {
 
 /// A request that got no answer.
 pub(crate) struct Broke {
-    /// The request itself, when not a byte of it was sent.
-    pub(crate) unsent: Option<Box<Request<Sent>>>,
+    /// Not a byte of it was sent, and it is where it was.
+    pub(crate) unsent: bool,
     /// The server has proven that it did not process it: HTTP/2 REFUSED_STREAM, or a stream above GOAWAY's last.
     pub(crate) unprocessed: bool,
     /// The connection had carried requests before: the server may have closed it for idleness just now.
@@ -50,17 +50,19 @@ pub(crate) struct Broke {
 
 impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
-    pub(crate) async fn send(&mut self, mut request: Request<Sent>) -> Result<Response<Received>, Broke> {
+    pub(crate) async fn send(&mut self, request: &mut Request<Sent>) -> Result<Response<Received>, Broke> {
         match self {
             Self::Http1 { sender, reused, .. } => {
-                let expectation = body::hold(&mut request);
-                match sender.try_send_request(request).await {
+                let expectation = body::hold(request);
+                match sender.try_send_request(body::taken(request)).await {
                     Ok(response) => {
                         expectation.iter().for_each(Expectation::answered);
                         Ok(response.map(|body| Received::Http1(body, expectation)))
                     }
                     Err(mut error) => {
-                        let unsent = error.take_message().map(Box::new);
+                        let message = error.take_message();
+                        let unsent = message.is_some();
+                        message.into_iter().for_each(|message| *request = message);
                         let (error, reused) = (error.error(), *reused);
                         let ending = ending::http1(error, reused);
                         Err(Broke { unsent, unprocessed: false, reused, ending, why: describe(error) })
@@ -70,9 +72,8 @@ impl Connection {
             Self::Http2 { claim, reused } => match claim.send(request).await {
                 Ok(response) => Ok(response.map(Received::Http2)),
                 Err(http2::Broke { unsent, unprocessed, error }) => {
-                    let (unsent, reused) = (unsent.map(Box::new), *reused);
-                    let ending = ending::http2(&error, reused && claim.is_alone(), || claim.is_first_to_break());
-                    Err(Broke { unsent, unprocessed, reused, ending, why: error.to_string() })
+                    let ending = ending::http2(&error, *reused && claim.is_alone(), || claim.is_first_to_break());
+                    Err(Broke { unsent, unprocessed, reused: *reused, ending, why: error.to_string() })
                 }
             },
         }

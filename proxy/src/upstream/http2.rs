@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
 
 use super::Pool;
-use crate::body::Sent;
+use crate::body::{self, Sent};
 
 pub(crate) use reception::Reception;
 use sending::Sending;
@@ -106,8 +106,8 @@ pub(crate) struct Stream(Arc<Standing>);
 
 /// A request that got no answer.
 pub(crate) struct Broke {
-    /// The request itself, when not a byte of it was sent.
-    pub(crate) unsent: Option<Request<Sent>>,
+    /// Not a byte of it was sent, and it is where it was.
+    pub(crate) unsent: bool,
     /// It is certain that the endpoint did not process it.
     pub(crate) unprocessed: bool,
     pub(crate) error: h2::Error,
@@ -118,7 +118,7 @@ impl Broke {
     fn unanswered(error: h2::Error) -> Self {
         let not_covered = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
         let unprocessed = not_covered || error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        Self { unsent: None, unprocessed, error }
+        Self { unsent: false, unprocessed, error }
     }
 }
 
@@ -197,16 +197,16 @@ impl Client {
 
 impl Claim {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
-    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Reception>, Broke> {
+    pub(crate) async fn send(&mut self, request: &mut Request<Sent>) -> Result<Response<Reception>, Broke> {
         if let Err(error) = poll_fn(|cx| self.sender.poll_ready(cx)).await {
             // It is at its end, or was told to end (GOAWAY): nobody else need try it.
             self.stream.0.closed.store(true, Ordering::Relaxed);
-            return Err(Broke { unsent: Some(request), unprocessed: true, error });
+            return Err(Broke { unsent: true, unprocessed: true, error });
         }
-        let (head, body) = request.into_parts();
+        let (head, body) = body::taken(request).into_parts();
         let ends = body.is_end_stream();
         let sent = self.sender.send_request(Request::from_parts(head, ()), ends);
-        let (mut answer, stream) = sent.map_err(|error| Broke { unsent: None, unprocessed: true, error })?;
+        let (mut answer, stream) = sent.map_err(|error| Broke { unsent: false, unprocessed: true, error })?;
         let mut sending = (!ends).then(|| Sending::new(body, stream));
         let answered = poll_fn(|cx| {
             // A body that breaks resets the stream, which the answer below then tells.

@@ -65,7 +65,7 @@ async fn given_up(client: &Client) {
     let mut long = http::HeaderValue::from_str(&"~".repeat(SILENCE)).unwrap();
     long.set_sensitive(true);
     request.headers_mut().insert("long", long);
-    assert!(tokio::time::timeout(Duration::from_secs(15), claim.send(request)).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(15), claim.send(&mut request)).await.is_err());
 }
 
 /// gRFC A8: a server lets a client ping once in five minutes while calls are open, and hardly ever while none is.
@@ -128,7 +128,7 @@ async fn answered(client: &Client) -> (Response<Reception>, Claim) {
     let mut claim = client.claim();
     let mut request = Request::new(Sent::Empty);
     *request.uri_mut() = http::Uri::from_static("http://peer/");
-    let answer = claim.send(request).await;
+    let answer = claim.send(&mut request).await;
     (answer.unwrap_or_else(|broke| panic!("{}", broke.error)), claim)
 }
 
