@@ -1,11 +1,13 @@
 //! Clients that go away or take their time; what they send as such is asked about in `heads`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::{Request, StatusCode};
 use model::config::{GatewayBackend, Protocol};
 use runtime::http::empty;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
 
 use crate::kit::{App, Client, Mesh, Node, external, name};
 
@@ -23,9 +25,10 @@ async fn an_idle_connection_is_closed_in_the_end() {
     let (_door, address) = door(&app).await;
     let mut stream = runtime::net::connect(address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    let (began, mut answer) = (Instant::now(), Vec::new());
+    timeout(Duration::from_secs(3_600), stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+    assert!((74..100).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
