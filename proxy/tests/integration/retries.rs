@@ -39,6 +39,7 @@ async fn a_dead_endpoint_is_passed_over_for_every_method() {
         }
     }
     assert_eq!(app.seen().len(), 30);
+    assert!(orders.plane.observed().edges[0].retries > 0, "the dead one was never asked");
     assert!(app.seen().iter().filter(|seen| seen.method == "POST").all(|seen| seen.body == "amount=1"));
 }
 
@@ -175,4 +176,5 @@ async fn an_endpoint_that_says_it_was_not_reached_is_passed_over() {
     }
     let answer = get(orders.outbound(), "pay", "/").await;
     assert_eq!(answer.body(), "paid");
+    assert!(orders.plane.observed().edges[0].retries > 0, "the dead one was never asked");
 }

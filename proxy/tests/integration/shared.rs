@@ -46,6 +46,11 @@ impl Counts {
         self.streams.lock().unwrap().entry(connection).or_default().0 -= 1;
     }
 
+    /// How many there are now.
+    fn open(&self) -> u32 {
+        self.streams.lock().unwrap().values().map(|(now, _)| *now).sum()
+    }
+
     fn most(&self) -> u32 {
         self.streams.lock().unwrap().values().map(|(_, most)| *most).max().unwrap_or(0)
     }
@@ -215,9 +220,11 @@ async fn uploads_that_nobody_reads_stall_nobody() {
         let sending = sender.clone().send_request(post("/sink", vec![b'x'; 1 << 20]));
         stuck.spawn(async move { drop(sending.await) });
     }
+    until("all uploads at the endpoint", || server.counts.open() == 12).await;
     for _ in 0..20 {
         assert_eq!(client.send(post("/", vec![b'y'; 20_000])).await.body().len(), 20_000);
     }
+    assert!(stuck.try_join_next().is_none(), "an upload was not stuck");
 }
 
 #[tokio::test]
@@ -240,6 +247,7 @@ async fn small_messages_of_uploads_that_nobody_reads_end_no_connection() {
         }
         stuck.push((answer, upload));
     }
+    until("all uploads at the endpoint", || server.counts.open() == 12).await;
     for _ in 0..200 {
         let (answer, mut body) = sender
             .send_request(Request::post("http://peer/").header(CONTENT_TYPE, GRPC).body(()).unwrap(), false)
