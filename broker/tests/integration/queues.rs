@@ -181,6 +181,7 @@ async fn a_queue_is_pushed_with_no_more_at_a_time_than_it_may() {
         fixture.publish("queues/work", &id.to_string(), "", "1").await;
     }
     fixture.until("two in flight", |status| status["queues"]["work"]["leased"] == 2).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(fixture.status()["queues"]["work"]["ready"], 3);
     fixture.consume(|_| status(200));
     fixture.until("all settled", |status| status["queues"]["work"]["settled"] == 5).await;

@@ -158,6 +158,9 @@ async fn a_subscription_is_paused_and_replayed() {
     for id in ["1", "2", "3"] {
         positions.push(fixture.publish("topics/events", id, "", id).await.1["position"].as_u64().unwrap());
     }
+    // Time in which they would come.
+    let moment = Duration::from_secs(10);
+    tokio::time::sleep(moment).await;
     assert_eq!(fixture.status()["topics"]["events"]["subscriptions"]["mailer"]["lag"], 3);
     assert!(fixture.pushed.try_recv().is_err());
     fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/pause"), r#"{"paused":false}"#).await;
@@ -176,6 +179,7 @@ async fn a_subscription_is_paused_and_replayed() {
         let (status, answer) = fixture.ask("mailer", "POST", &format!("{SUBSCRIPTION}/seek"), &body).await;
         assert_eq!(status, 200, "{answer}");
         fixture.until("settled", settled(before + replayed.len() as u64)).await;
+        tokio::time::sleep(moment).await;
         let mut ids = Vec::new();
         while let Ok(pushed) = fixture.pushed.try_recv() {
             ids.push(pushed.id().to_owned());
