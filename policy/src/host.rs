@@ -212,7 +212,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normal_means_normal(text in "[aB1.:\\[\\]_%@-]{0,20}") {
+        fn normal_means_normal(text in prop_oneof![
+            "[aB1_-][aB1_-]{0,8}(\\.[aB1_-]{1,3}){0,2}\\.?(:[0-9]{0,5})?",
+            "\\[[0-9A-Fa-f:]{0,3}::[0-9A-Fa-f:.]{0,3}\\](:[0-9]{0,5})?",
+            "[aB1.:\\[\\]_%@-]{0,20}",
+        ]) {
             if let Ok(authority) = Authority::parse(&text) {
                 let written = authority.to_string();
                 prop_assert_eq!(Authority::parse(&written), Ok(authority));

@@ -84,6 +84,8 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -95,7 +97,10 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(2)).await;
             7
         });
+        let began = Instant::now();
         signal.drain(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 2);
+        assert!(task.is_finished());
         assert_eq!(task.await.unwrap(), 7);
     }
 
@@ -103,7 +108,10 @@ mod tests {
     async fn the_wait_has_a_bound() {
         let (signal, drain) = channel();
         drain.spawn(std::future::pending::<()>());
-        let late = signal.drain(Duration::from_secs(5)).await.unwrap_err();
+        let began = Instant::now();
+        let drained = tokio::time::timeout(Duration::from_secs(60), signal.drain(Duration::from_secs(5))).await;
+        let late = drained.expect("an end").unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 5);
         assert_eq!(late.to_string(), "1 tasks were still running after 5s");
     }
 }

@@ -281,6 +281,9 @@ mod tests {
         let mut got = [0; 4];
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"ping");
+        server.write_all(b"pong").await.unwrap();
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"pong");
         for Stream(inner) in [&client, &server] {
             let socket = socket(inner);
             let kept = (socket.keepalive().unwrap(), socket.tcp_keepalive_time().unwrap());

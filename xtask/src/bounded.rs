@@ -180,8 +180,10 @@ mod tests {
     fn what_does_not_end_is_ended_with_its_children_and_its_orphans() {
         // A child, an orphan, and a child without the mark; each would hold the output open for ever.
         let script = "sleep 100001 & (sleep 100002 &) ; env -i sleep 100003 & echo started; wait";
-        let (ended, lines) = shell(script, Duration::from_millis(500));
+        let bound = Duration::from_millis(500);
+        let (ended, lines) = shell(script, bound);
         assert!(ended.status.is_none() && ended.left.is_empty(), "{ended:?}");
+        assert!(ended.elapsed >= bound && ended.elapsed < bound * 100, "{ended:?}");
         assert!(lines.len() <= 1);
     }
 }

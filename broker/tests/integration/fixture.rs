@@ -212,6 +212,13 @@ impl Fixture {
         serde_json::to_value(self.broker.status()).unwrap()
     }
 
+    /// What a consumer is pushed next.
+    pub async fn next_pushed(&mut self) -> Pushed {
+        // Time that is paused flies: no delivery takes as long.
+        let day = std::time::Duration::from_secs(86_400);
+        tokio::time::timeout(day, self.pushed.recv()).await.expect("a delivery").unwrap()
+    }
+
     /// Lets time pass until the status says so.
     pub async fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) {
         let mut pause = std::time::Duration::from_millis(1);

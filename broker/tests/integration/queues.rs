@@ -37,8 +37,14 @@ async fn a_lease_waits_for_its_message() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         fixture.publish("queues/work", "1", "", "1").await
     };
-    let (leases, _) = tokio::join!(fixture.lease("wait=2s"), publish);
-    assert_eq!(leases.len(), 1);
+    let start = tokio::time::Instant::now();
+    let lease = async { (fixture.lease("wait=2s").await.len(), start.elapsed()) };
+    let ((leases, after), _) = tokio::join!(lease, publish);
+    assert_eq!(leases, 1);
+    assert!(
+        after < Duration::from_millis(1_500),
+        "it is told when its message comes, and not when it gives up: {after:?}"
+    );
 }
 
 /// Its messages were leased to nobody until the hold was over, and that counted as a failure of each.
@@ -67,10 +73,13 @@ async fn who_goes_away_while_messages_are_read_for_him_has_not_failed_on_them() 
 async fn what_is_not_acknowledged_in_time_comes_again_until_it_is_dead() {
     let fixture = Fixture::start(part()).await;
     fixture.publish("queues/work", "1", "", "1").await;
+    let start = tokio::time::Instant::now();
     for attempt in 1..=3 {
         let leases = fixture.lease("wait=60s&hold=1s").await;
         assert_eq!(leases[0]["attempt"], attempt);
     }
+    // Two holds and the waits behind them; a destination's own hold is half a minute.
+    assert!((2..5).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     fixture.until("a dead letter", |status| status["queues"]["work"]["dead"] == 1).await;
     let (_, dead) = fixture.ask("worker", "GET", "/v1/queues/work/dead-letters", "").await;
     let letter = &dead["dead_letters"][0];
@@ -106,11 +115,16 @@ async fn a_lease_is_extended() {
     let fixture = Fixture::start(part()).await;
     fixture.publish("queues/work", "1", "", "1").await;
     let lease = fixture.lease("hold=1s").await.remove(0);
-    let (status, _) = fixture.end(&lease, "extend", r#"{"hold":"100s"}"#).await;
-    assert_eq!(status, 200);
+    let extend = async |lease| assert_eq!(fixture.end(lease, "extend", r#"{"hold":"100s"}"#).await.0, 200);
+    extend(&lease).await;
     assert!(fixture.lease("wait=50s").await.is_empty());
     assert_eq!(fixture.end(&lease, "extend", r#"{"hold":"13h"}"#).await.0, 400);
     assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
+    // And by no more than was asked for.
+    fixture.publish("queues/work", "2", "", "1").await;
+    extend(&fixture.lease("hold=1s").await[0]).await;
+    assert!(fixture.lease("wait=50s").await.is_empty());
+    assert_eq!(fixture.lease("wait=55s").await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +165,7 @@ async fn a_full_queue_says_when_to_come_back() {
     assert_eq!((status.as_u16(), headers["retry-after"].to_str().unwrap()), (429, "1"));
     assert_eq!(fixture.publish("queues/work", "1", "", "1").await.0, 201, "a duplicate takes no room");
     let lease = fixture.lease("").await.remove(0);
-    fixture.end(&lease, "ack", "").await;
+    assert_eq!(fixture.end(&lease, "ack", "").await.0, 200);
     assert_eq!(fixture.publish("queues/work", "3", "", "1").await.0, 201);
 }
 
@@ -167,10 +181,11 @@ async fn a_queue_is_pushed_with_no_more_at_a_time_than_it_may() {
         fixture.publish("queues/work", &id.to_string(), "", "1").await;
     }
     fixture.until("two in flight", |status| status["queues"]["work"]["leased"] == 2).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(fixture.status()["queues"]["work"]["ready"], 3);
     fixture.consume(|_| status(200));
     fixture.until("all settled", |status| status["queues"]["work"]["settled"] == 5).await;
-    let pushed = fixture.pushed.recv().await.unwrap();
+    let pushed = fixture.next_pushed().await;
     assert_eq!(pushed.uri, "http://worker/work");
     assert_eq!(fixture.status()["queues"]["work"]["redelivered"], 2, "the two that were never answered");
 }

@@ -1,5 +1,7 @@
 //! Who is told what, and when.
 
+use std::time::{Duration, Instant};
+
 use control::client::{self, Health};
 use model::identity::Subject;
 use runtime::tls::Alpn;
@@ -25,10 +27,12 @@ async fn an_instance_is_an_endpoint_while_it_lives() {
     let other = running.enrolled("service/payments", "payments-1").await;
     let settings = other.current().client(&Subject::ControlPlane, Alpn::Http2).unwrap();
     let crashing = Bare::open(&running, settings, hello("payments-1", 9_003)).await.unwrap();
+    let heard = Instant::now();
     crashing.beat(true).await;
     orders.told_of("payments", &["payments-0", "payments-1"]).await;
     drop(crashing);
     orders.told_of("payments", &["payments-0"]).await;
+    assert!(heard.elapsed() >= Duration::from_secs(3), "{:?}", heard.elapsed());
 
     // One that is sick is out at once, and back at once.
     steady.health.send_replace(Health { healthy: false, draining: false });

@@ -28,7 +28,7 @@ async fn only_a_token_of_this_mesh_opens_the_door() {
     for (token, subject, instance, why) in [
         (forged, "service/orders", "orders-0", "not made by this mesh"),
         (expired, "service/orders", "orders-0", "expired"),
-        ("a.b".to_owned(), "service/orders", "orders-0", "not"),
+        ("a.b".to_owned(), "service/orders", "orders-0", "this is not a token"),
         (token("service/orders", "orders-0"), "service/payments", "orders-0", "must name spiffe://shop/service/orders"),
         (token("service/orders", "orders-0"), "service/orders", "orders-1", "made for orders-0 and not for orders-1"),
         (token("service/orders", "payments-0"), "service/orders", "payments-0", "not a name for an instance"),

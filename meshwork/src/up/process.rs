@@ -216,6 +216,7 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 mod tests {
     use super::*;
     use crate::up::event::{self, Event};
+    use crate::up::leftover;
 
     fn shell(script: &str) -> Invocation {
         Invocation {
@@ -298,10 +299,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_reaches_its_whole_group() {
-        let (events, _listener) = event::channel();
+        let (events, mut listener) = event::channel();
         let lines = Lines::new(Name::new("a-0").unwrap(), events);
-        let mut process = start(&shell("sleep 600 & wait"), &lines).unwrap();
+        let mut process = start(&shell("sleep 600 & echo $!; wait"), &lines).unwrap();
+        let Some(Event::Line { text, .. }) = listener.recv().await else { panic!("no line") };
+        let child = text.parse().unwrap();
+        assert!(leftover::started(child).is_some());
         process.signal(Signal::SIGKILL);
         assert_eq!(describe(process.ended().await.unwrap()), "it was ended by SIGKILL");
+        let gone = async {
+            while leftover::started(child).is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the end of what it started");
     }
 }

@@ -236,7 +236,7 @@ impl Plane {
 
     fn end(mut self) {
         signal(self.0.id(), "TERM");
-        assert!(self.0.wait().unwrap().success());
+        assert!(eventually("it ends", || self.0.try_wait().unwrap()).success());
     }
 }
 

@@ -1,10 +1,13 @@
 //! Stopping: what is in progress is finished, what is new is not begun, and the order is the role's.
 
+use std::time::Duration;
+
 use http::Request;
 use model::config::Protocol;
 use proxy::Target;
 use runtime::http::{empty, full};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::kit::{App, Client, Mesh, PATIENCE, endpoint, get, header, in_mesh, soon};
 
@@ -42,6 +45,7 @@ async fn inbound_finishes_what_is_in_progress_and_outbound_goes_on() {
         catalog
     });
     turn().await;
+    assert!(!stopping.is_finished(), "it does not wait for what is in progress");
     leave.add_permits(1);
     assert_eq!(call.await.unwrap().body(), "done", "what was in progress is finished");
     soon("that no connection is left", stopping).await.unwrap();
@@ -64,6 +68,7 @@ async fn an_idle_client_gets_one_more_answer_that_tells_it_to_go() {
     let stopped = orders.clone();
     let stopping = tokio::spawn(async move { stopped.plane.stop_outbound(PATIENCE).await });
     turn().await;
+    assert!(!stopping.is_finished(), "it does not wait for the idle client");
     let answer = idle.send(request()).await;
     assert_eq!((header(&answer, "connection"), &answer.body()[..]), ("close", &b"x"[..]));
     soon("the end", stopping).await.unwrap();
@@ -71,7 +76,12 @@ async fn an_idle_client_gets_one_more_answer_that_tells_it_to_go() {
 
 #[tokio::test(start_paused = true)]
 async fn what_does_not_end_is_cut_off() {
-    let app = App::streaming(|_| Box::pin(std::future::pending())).await;
+    let (enter, mut entered) = mpsc::unbounded_channel();
+    let app = App::streaming(move |_| {
+        enter.send(()).unwrap();
+        Box::pin(std::future::pending())
+    })
+    .await;
     let mesh = Mesh::new(&["orders", "catalog"]);
     let part = crate::kit::external("catalog", Protocol::Http, &[app.address]);
     let mut orders = mesh.caller("orders", vec![("catalog", part)]).await;
@@ -80,9 +90,12 @@ async fn what_does_not_end_is_cut_off() {
     let mut client = Client::http1(orders.outbound()).await;
     let request = Request::get("/").header("host", "catalog").body(empty()).unwrap();
     let call = tokio::spawn(async move { client.try_send(request).await });
-    turn().await;
-    orders.plane.stop_outbound(PATIENCE).await;
-    assert!(call.await.unwrap().is_err());
+    soon("the request", entered.recv()).await.unwrap();
+    let (began, bound) = (Instant::now(), Duration::from_secs(20));
+    orders.plane.stop_outbound(bound).await;
+    assert!(soon("the end of the call", call).await.unwrap().is_err());
+    // At its end, and not at once.
+    assert!(began.elapsed() > bound * 3 / 4 && began.elapsed() <= bound, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -96,5 +109,5 @@ async fn an_http2_client_is_told_to_go() {
     let request = || Request::get("http://catalog/").body(empty()).unwrap();
     assert_eq!(http2.send(request()).await.body(), "x");
     orders.signal.take().unwrap().drain(PATIENCE).await.unwrap();
-    assert!(http2.try_send(request()).await.is_err());
+    assert!(soon("the end", http2.try_send(request())).await.is_err());
 }

@@ -122,4 +122,5 @@ async fn what_is_refused_once_may_be_tried_at_another_instance() {
         let answer = told(&orders).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {} ", StatusCode::OK.as_str())), "{answer}");
     }
+    assert!(orders.plane.observed().edges[0].retries > 0, "the other instance was never asked");
 }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use http::Response;
@@ -211,7 +211,7 @@ async fn words(stream: Streaming<String>) -> (Vec<String>, Option<Status>) {
     let (mut words, mut end) = (Vec::new(), None);
     let mut stream = stream;
     loop {
-        match stream.message().await {
+        match soon("a word, or the end", stream.message()).await {
             Ok(Some(word)) => words.push(word),
             Ok(None) => return (words, end),
             Err(status) => {
@@ -247,12 +247,12 @@ async fn all_four_kinds_of_call() {
     let sent = stream::unfold(sent, |mut sent| async { sent.recv().await.map(|word: String| (word, sent)) });
     let answer = client.streaming(Request::new(sent), path("Both"), Codec::default());
     send.send("first".to_owned()).await.unwrap();
-    let mut answers = answer.await.unwrap().into_inner();
-    assert_eq!(answers.message().await.unwrap().as_deref(), Some("FIRST"));
+    let mut answers = soon("a head", answer).await.unwrap().into_inner();
+    assert_eq!(soon("the first word", answers.message()).await.unwrap().as_deref(), Some("FIRST"));
     send.send("second".to_owned()).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().as_deref(), Some("SECOND"));
+    assert_eq!(soon("the second word", answers.message()).await.unwrap().as_deref(), Some("SECOND"));
     drop(send);
-    assert_eq!(answers.message().await.unwrap(), None);
+    assert_eq!(soon("the end", answers.message()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -269,7 +269,7 @@ async fn leaving_a_stream_cancels_it_at_the_application() {
     let answer =
         client.server_streaming(Request::new("forever".to_owned()), path("ServerStream"), Codec::default()).await;
     let mut stream = answer.unwrap().into_inner();
-    assert_eq!(stream.message().await.unwrap().as_deref(), Some("again"));
+    assert_eq!(soon("a word", stream.message()).await.unwrap().as_deref(), Some("again"));
     drop(stream);
     soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
 }
@@ -278,7 +278,9 @@ async fn leaving_a_stream_cancels_it_at_the_application() {
 async fn a_deadline_travels_and_ends_the_call_on_every_hop() {
     let mut setting = Setting::new().await;
     setting.warm().await;
+    let began = Instant::now();
     let status = setting.unary("never", Some(DEADLINE)).await.unwrap_err();
+    assert!(began.elapsed() >= DEADLINE, "{status:?} after {:?}", began.elapsed());
     // Whoever notices first says it: the client's library calls it cancelled, the sidecar by its name.
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
     let timeout = soon("the call", setting.timeouts.recv()).await.unwrap().unwrap();
@@ -298,8 +300,10 @@ async fn a_deadline_cuts_a_stream_off_where_it_is() {
     // One message, the string "one" as `google.protobuf.StringValue`.
     let message = [&[0, 0, 0, 0, 5, 0x0a, 3][..], b"one"].concat();
     let mut client = crate::kit::Client::http2(setting.orders.outbound()).await;
-    let answer = client.try_send(request.body(runtime::http::full(message)).unwrap()).await.unwrap();
-    let whole = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+    let began = Instant::now();
+    let answer = soon("a head", client.try_send(request.body(runtime::http::full(message)).unwrap())).await.unwrap();
+    let whole = soon("an end", http_body_util::BodyExt::collect(answer.into_body())).await.unwrap();
+    assert!(began.elapsed() >= DEADLINE, "{:?}", began.elapsed());
     assert_eq!(whole.trailers().unwrap()["grpc-status"], "4");
     assert_eq!(whole.to_bytes().len(), 10, "the one message came before");
     soon("that it is cancelled", setting.cancelled.recv()).await.unwrap();
@@ -311,8 +315,10 @@ async fn the_route_s_bound_is_a_deadline_too_but_not_the_client_s() {
     setting.warm().await;
     setting.orders.part("inventory").routes[0].timeouts.request = Some(DEADLINE);
     setting.orders.apply();
+    let began = Instant::now();
     let status = setting.unary("never", None).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(began.elapsed() >= DEADLINE, "{:?}", began.elapsed());
     assert!(status.message().contains("1500ms"), "{status:?}");
     // The next hop would take it for what the client has asked for.
     assert_eq!(soon("the call", setting.timeouts.recv()).await.unwrap(), None);
@@ -328,7 +334,7 @@ async fn a_stream_on_which_nobody_has_anything_to_say_outlives_every_bound_but_t
     let part = external("inventory", Protocol::Grpc, &[app.address]);
     let mut orders = Mesh::new(&["inventory"]).caller("orders", vec![("inventory", part)]).await;
     // A mesh's own 15 s for the answer's head; 5 min for a body that is stuck.
-    for (asked, stays) in [(None, true), (Some(7_200), true), (Some(600), false)] {
+    for (asked, quiet, stays) in [(None, 3_600, true), (Some(7_200), 3_600, true), (Some(600), 599, false)] {
         orders.apply();
         let channel = Endpoint::from_shared(format!("http://{}", orders.outbound())).unwrap();
         let channel = channel.origin("http://inventory".parse().unwrap()).connect().await.unwrap();
@@ -343,10 +349,19 @@ async fn a_stream_on_which_nobody_has_anything_to_say_outlives_every_bound_but_t
         send.send("first".to_owned()).await.unwrap();
         let mut answers = client.streaming(request, path("Both"), Codec::default()).await.unwrap().into_inner();
         assert_eq!(answers.message().await.unwrap().as_deref(), Some("FIRST"));
-        tokio::time::sleep(Duration::from_secs(3_600)).await;
-        let _ = send.send("second".to_owned()).await;
-        let second = answers.message().await;
-        assert_eq!(second.is_ok_and(|word| word.is_some_and(|word| word == "SECOND")), stays, "{asked:?}");
+        let within = async |seconds, answers: &mut Streaming<String>| {
+            tokio::time::timeout(Duration::from_secs(seconds), answers.message()).await
+        };
+        let early = within(quiet, &mut answers).await;
+        assert!(early.is_err(), "{asked:?}: {early:?} within {quiet} s");
+        if stays {
+            send.send("second".to_owned()).await.unwrap();
+            let second = within(10, &mut answers).await.expect("an answer");
+            assert_eq!(second.unwrap().as_deref(), Some("SECOND"), "{asked:?}");
+        } else {
+            let end = within(10, &mut answers).await.expect("an end").unwrap_err();
+            assert!(matches!(end.code(), Code::DeadlineExceeded | Code::Cancelled), "{asked:?}: {end:?}");
+        }
     }
 }
 

@@ -178,8 +178,10 @@ async fn a_head_that_does_not_come_in_time_is_408() {
     let (_door, address) = door(&app).await;
     // The second could still become the preface of HTTP/2.
     for begun in ["GET / HTTP/1.1\r\nHost: ", "PRI * H"] {
+        let began = tokio::time::Instant::now();
         let answer = raw(address, begun.as_bytes()).await;
         check_explained(&parse(&answer, begun), 408, "did not come in time", begun);
+        assert!((9..15).contains(&began.elapsed().as_secs()), "{begun}: {:?}", began.elapsed());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use model::config::{Breaker, Protocol, RetryOn};
@@ -39,6 +39,7 @@ async fn a_dead_endpoint_is_passed_over_for_every_method() {
         }
     }
     assert_eq!(app.seen().len(), 30);
+    assert!(orders.plane.observed().edges[0].retries > 0, "the dead one was never asked");
     assert!(app.seen().iter().filter(|seen| seen.method == "POST").all(|seen| seen.body == "amount=1"));
 }
 
@@ -115,11 +116,13 @@ async fn no_answer_in_time_is_504() {
         part.routes[0].retry.backoff = Duration::from_millis(1);
     })
     .await;
+    let began = Instant::now();
     let answer = send(&orders, "GET").await;
     assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
     let problem: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
     let tried = problem["tried"].as_array().unwrap().len();
     assert!((2..=3).contains(&tried), "{problem}");
+    assert!(began.elapsed() >= Duration::from_millis(400), "each attempt has its time: {:?}", began.elapsed());
     // A payment may have gone through, so it is not tried again.
     let answer = send(&orders, "POST").await;
     let problem: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
@@ -175,4 +178,5 @@ async fn an_endpoint_that_says_it_was_not_reached_is_passed_over() {
     }
     let answer = get(orders.outbound(), "pay", "/").await;
     assert_eq!(answer.body(), "paid");
+    assert!(orders.plane.observed().edges[0].retries > 0, "the dead one was never asked");
 }

@@ -46,6 +46,11 @@ impl Counts {
         self.streams.lock().unwrap().entry(connection).or_default().0 -= 1;
     }
 
+    /// How many there are now.
+    fn open(&self) -> u32 {
+        self.streams.lock().unwrap().values().map(|(now, _)| *now).sum()
+    }
+
     fn most(&self) -> u32 {
         self.streams.lock().unwrap().values().map(|(_, most)| *most).max().unwrap_or(0)
     }
@@ -215,9 +220,11 @@ async fn uploads_that_nobody_reads_stall_nobody() {
         let sending = sender.clone().send_request(post("/sink", vec![b'x'; 1 << 20]));
         stuck.spawn(async move { drop(sending.await) });
     }
+    until("all uploads at the endpoint", || server.counts.open() == 12).await;
     for _ in 0..20 {
         assert_eq!(client.send(post("/", vec![b'y'; 20_000])).await.body().len(), 20_000);
     }
+    assert!(stuck.try_join_next().is_none(), "an upload was not stuck");
 }
 
 #[tokio::test]
@@ -240,6 +247,7 @@ async fn small_messages_of_uploads_that_nobody_reads_end_no_connection() {
         }
         stuck.push((answer, upload));
     }
+    until("all uploads at the endpoint", || server.counts.open() == 12).await;
     for _ in 0..200 {
         let (answer, mut body) = sender
             .send_request(Request::post("http://peer/").header(CONTENT_TYPE, GRPC).body(()).unwrap(), false)
@@ -407,7 +415,7 @@ async fn a_post_that_was_not_sent_goes_elsewhere_when_no_second_connection_is_to
         let mut answer = [0; 4_096];
         while !serving.is_finished() {
             client.write_all(b"GET / HTTP/1.1\r\nhost: pay\r\n\r\n").await.unwrap();
-            assert!(client.read(&mut answer).await.unwrap() > 0);
+            assert!(soon("an answer", client.read(&mut answer)).await.unwrap() > 0);
         }
         let stale = serving.await.unwrap();
         // Both in one turn: the request finds the connection, and the connection finds its end before it has sent the request.

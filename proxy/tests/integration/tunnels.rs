@@ -11,11 +11,14 @@ use model::config::Protocol;
 use proxy::Target;
 use runtime::http::{empty, full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout};
 
-use crate::kit::{App, Client, Mesh, Node, endpoint, external, header, in_mesh};
+use crate::kit::{App, Client, Mesh, Node, endpoint, external, header, in_mesh, soon};
 
 /// How long a door may take to close.
 const DRAIN: Duration = Duration::from_secs(11);
+/// What only a regression waits for, where hours pass in a moment.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn two(app: &App) -> (Node, Node) {
     let mesh = Mesh::new(&["orders", "chat", "secret"]);
@@ -51,7 +54,7 @@ async fn a_websocket_goes_through_both_sidecars() {
     let mut stream = TokioIo::new(hyper::upgrade::on(&mut answer).await.unwrap());
     stream.write_all(b"ping").await.unwrap();
     let mut got = Vec::new();
-    stream.read_to_end(&mut got).await.unwrap();
+    soon("an end", stream.read_to_end(&mut got)).await.unwrap();
     assert_eq!(got, b"PING");
 }
 
@@ -82,7 +85,7 @@ async fn what_comes_through_connect_is_served_by_the_same_pipeline() {
             for _ in 0..2 {
                 stream.write_all(b"GET /a HTTP/1.1\r\nHost: chat\r\n\r\n").await.unwrap();
                 let mut answer = [0; 4_096];
-                let read = stream.read(&mut answer).await.unwrap();
+                let read = soon("an answer", stream.read(&mut answer)).await.unwrap();
                 let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
                 assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("GET /a"), "{answer}");
             }
@@ -141,7 +144,7 @@ async fn one_side_of_a_tunnel_may_end_before_the_other() {
         socket.write_all(b"ping").await.unwrap();
         socket.shutdown().await.unwrap();
         let mut got = Vec::new();
-        socket.read_to_end(&mut got).await.unwrap();
+        soon("an end", socket.read_to_end(&mut got)).await.unwrap();
         assert_eq!(got, b"PING", "http2: {http2}");
     }
 }
@@ -162,7 +165,10 @@ async fn a_tunnel_through_which_nothing_goes_is_closed_in_the_end() {
     let (orders, _app) = silent().await;
     for http2 in [false, true] {
         let mut socket = websocket(orders.outbound(), http2).await;
-        assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "http2: {http2}");
+        let began = Instant::now();
+        let read = timeout(HOUR, socket.read(&mut [0])).await.expect("an end");
+        assert_eq!(read.unwrap(), 0, "http2: {http2}");
+        assert!((599..610).contains(&began.elapsed().as_secs()), "http2: {http2}: {:?}", began.elapsed());
     }
 }
 
@@ -171,8 +177,11 @@ async fn a_drain_closes_tunnels_at_its_end() {
     for http2 in [false, true] {
         let (orders, _app) = silent().await;
         let mut socket = websocket(orders.outbound(), http2).await;
-        let (read, ()) = tokio::join!(async { socket.read(&mut [0]).await }, orders.plane.stop_outbound(DRAIN));
-        assert_eq!(read.unwrap(), 0, "closed, not reset; http2: {http2}");
+        let began = Instant::now();
+        let closed = async { (timeout(HOUR, socket.read(&mut [0])).await, began.elapsed()) };
+        let ((read, after), ()) = tokio::join!(closed, orders.plane.stop_outbound(DRAIN));
+        assert_eq!(read.expect("an end").unwrap(), 0, "closed, not reset; http2: {http2}");
+        assert!(after > DRAIN / 2 && after < DRAIN, "http2: {http2}: {after:?}");
     }
 }
 
@@ -205,7 +214,7 @@ async fn a_tunnel_has_a_place_among_the_requests_in_progress_for_as_long_as_it_s
                 }
             }
         };
-        crate::kit::soon("that the place is free", free).await;
+        soon("that the place is free", free).await;
     }
 }
 
@@ -241,7 +250,7 @@ async fn a_connect_over_http2_leads_into_the_same_pipeline() {
     for tunnel in &mut tunnels {
         tunnel.write_all(b"GET /a HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
-        tunnel.read_to_string(&mut answer).await.unwrap();
+        soon("an answer", tunnel.read_to_string(&mut answer)).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("GET /a"), "{answer}");
     }
 }
@@ -278,7 +287,7 @@ async fn tls_through_a_tunnel_is_refused_with_a_reason() {
     }
     stream.write_all(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00").await.unwrap();
     let mut alert = Vec::new();
-    stream.read_to_end(&mut alert).await.unwrap();
+    soon("an alert", stream.read_to_end(&mut alert)).await.unwrap();
     assert_eq!(alert, [21, 3, 3, 0, 2, 2, 40]);
     // A host-less request of HTTP/1.0 goes where the tunnel leads.
     let inside = format!("{}GET /a HTTP/1.0\r\n\r\n", connect(80));

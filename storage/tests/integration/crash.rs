@@ -194,11 +194,13 @@ proptest! {
 #[test]
 fn a_log_whose_making_was_cut_off_is_made_or_begun_anew() {
     for operation in [Operation::Write, Operation::Sync] {
+        let mut cut_off = 0;
         for after in 0..6 {
             for seed in 0..20 {
                 let disk = MemoryDisk::default();
                 disk.fail(operation, after, ErrorKind::Other, true);
                 let made = open(&disk, SEGMENT_BYTES).map(drop);
+                cut_off += u32::from(made.is_err());
                 disk.heal();
                 disk.crash(seed);
                 let (mut log, ..) = open(&disk, SEGMENT_BYTES)
@@ -207,6 +209,7 @@ fn a_log_whose_making_was_cut_off_is_made_or_begun_anew() {
                 log.commit(Level::Sync).unwrap();
             }
         }
+        assert!(cut_off >= 2 * 20, "at two of its operations at least: {operation:?}, {cut_off}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Instant;
 
 use model::identity::{SpiffeId, Subject};
 use model::name::Name;
@@ -77,7 +78,7 @@ async fn closed(mut stream: impl AsyncRead + Unpin) {
 }
 
 /// Whether nothing ends the reading of `stream` now.
-async fn stands(stream: &mut Served) -> bool {
+async fn stands(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     poll_fn(|cx| {
         let mut room = [0];
         Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut room)).is_pending())
@@ -100,6 +101,7 @@ async fn silent_connections_keep_nobody_out() {
     // The oldest were ended, the latest stand until their time is over.
     closed(silent.remove(0)).await;
     closed(silent.remove(0)).await;
+    assert!(stands(silent.last_mut().unwrap()).await);
 }
 
 #[tokio::test]
@@ -132,8 +134,12 @@ async fn strangers_keep_nobody_out_and_members_stay() {
 async fn who_proves_nothing_in_time_is_ended() {
     let short = Duration::from_millis(50);
     let door = Door::open(Bounds { handshake: short, ..BOUNDS }).await;
+    let began = Instant::now();
     closed(door.silent().await).await;
+    assert!(began.elapsed() >= short, "it has its time: {:?}", began.elapsed());
     let mut door = Door::open(Bounds { unproven: short, ..BOUNDS }).await;
+    let began = Instant::now();
     let (_client, served) = door.stranger().await;
     closed(served).await;
+    assert!(began.elapsed() >= short, "it has its time: {:?}", began.elapsed());
 }

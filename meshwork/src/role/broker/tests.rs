@@ -66,7 +66,8 @@ async fn a_failed_log_is_told_to_the_registry_and_to_who_asks() {
 
     disk.fail(Operation::Sync, 0, io::ErrorKind::Other, true);
     assert_eq!(publish(&broker).await, StatusCode::SERVICE_UNAVAILABLE);
-    health.wait_for(|health| !health.healthy).await.unwrap();
+    let told = health.wait_for(|health| !health.healthy);
+    drop(tokio::time::timeout(Duration::from_secs(60), told).await.expect("the registry is told").unwrap());
     let why = broker.handler().failure().unwrap();
     assert!(why.contains("/log/"), "{why}");
     ending.drain(Duration::from_secs(1)).await.unwrap();

@@ -195,7 +195,7 @@ mod tests {
         let (events, mut listener) = channel();
         let begun = tokio::time::Instant::now();
         lines(&events, LINES_MAX + 500).await;
-        assert!(begun.elapsed() <= PATIENCE, "one wait for all of them, not one for each: {:?}", begun.elapsed());
+        assert_eq!(begun.elapsed(), PATIENCE, "one wait for all of them, not one for each");
         events.state(&name(), State::Ready);
         drop(events);
         let mut heard = Vec::new();
