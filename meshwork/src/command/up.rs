@@ -105,7 +105,7 @@ pub(super) fn run(arguments: Arguments) -> Outcome {
     let mesh = found.as_ref().map(|config| config.mesh.clone()).or(file.mesh_name());
     let Some(data) = folder(arguments.data.as_deref(), &mesh_file, mesh)? else { return Ok(ExitCode::FAILURE) };
     let Some(beginning) = begin(&data, found)? else { return Ok(ExitCode::FAILURE) };
-    let watch = Watch::new(mesh_file.clone(), &file);
+    let watch = Watch::new(arguments.file.clone(), &file);
     let named = arguments.data.is_some();
     let options = options(arguments, mesh_file, data, beginning.config.clone())?;
     err.offer(where_it_is(&options, named, &std::env::current_dir()?));

@@ -60,7 +60,7 @@ impl Seen {
 }
 
 impl Watch {
-    /// Of the file at `path`, which said `file` when the mesh was started.
+    /// Of the file at `path`, which said `file` when it was read by that path as the mesh was started.
     pub(crate) fn new(path: PathBuf, file: &MeshFile) -> Self {
         let note = note(&path);
         let seen = Seen { settled: file.publication(&note), fresh: None };

@@ -76,7 +76,8 @@ impl Up {
     pub fn start_in(folder: &Path, text: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
         let file = folder.join("mesh.yaml");
         std::fs::write(&file, text).unwrap();
-        let mut arguments = vec!["up", file.to_str().unwrap(), "--format", "json"];
+        // As a person does.
+        let mut arguments = vec!["up", "mesh.yaml", "--format", "json"];
         if !flags.contains(&"--data") {
             arguments.extend(["--data", folder.to_str().unwrap()]);
         }
@@ -84,6 +85,7 @@ impl Up {
         let mut child = command(&arguments)
             .args(flags)
             .envs(variables)
+            .current_dir(folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -121,6 +123,15 @@ impl Up {
                 return;
             }
         }
+    }
+
+    /// What is said about the mesh as a whole within `time`.
+    pub fn said_within(&self, time: Duration) -> Vec<String> {
+        let end = Instant::now() + time;
+        let next = || self.events.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
+        let about_the_mesh =
+            |event: Value| (event["event"] == "mesh").then(|| event["text"].as_str().map(str::to_owned))?;
+        std::iter::from_fn(next).filter_map(about_the_mesh).collect()
     }
 
     /// Waits until something about the mesh as a whole is said that holds `part`, and gives all of it.

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -160,6 +161,8 @@ fn a_hang_up_ends_nothing() {
     let up = Up::start(folder.path(), &mesh(""));
     up.wait_for("gateway-public", "ready");
     let address = gateway(folder.path());
+    // Some looks at the file, in which nothing has changed.
+    assert_eq!(up.said_within(Duration::from_secs(2)), Vec::<String>::new());
     up.signal("HUP");
     up.wait_for_text("the mesh file was read: nothing differs from revision 1");
     signal(pid(folder.path(), "front-0"), "HUP");
