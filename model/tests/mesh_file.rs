@@ -437,7 +437,7 @@ fn a_finding_is_drawn_for_people_and_written_for_programs() {
     assert_eq!(
         drawn,
         "\
-error[unknown-key]: nothing reads the key `prot` here
+error[unknown-key]: unknown key `prot`
  --> mesh.yaml:3:12
   |
 3 |   orders: {prot: 80, calls: [order]}

@@ -99,7 +99,7 @@ impl<'d, 'a> Desk<'d, 'a> {
             if let (Some(name), Some(value)) = (name, value)
                 && read.insert(name.clone(), value).is_some()
             {
-                let message = format!("`{name}` stands here a second time");
+                let message = format!("duplicate `{name}`");
                 self.error(key.at, Mistake::new(code::DUPLICATE, message));
             }
         }

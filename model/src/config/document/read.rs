@@ -245,7 +245,7 @@ impl Fields {
             return Mistake::new(code::NOT_BUILT_YET, format!("`{text}` is not built yet{hint}"));
         }
         let known = self.fields.join(", ");
-        Mistake::new(code::UNKNOWN_KEY, format!("nothing reads the key `{text}` here"))
+        Mistake::new(code::UNKNOWN_KEY, format!("unknown key `{text}`"))
             .expected(if known.is_empty() { "no keys".to_owned() } else { format!("one of {known}") })
             .nearest(name::nearest(text, self.fields.iter().copied()).first().copied())
     }

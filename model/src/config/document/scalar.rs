@@ -123,7 +123,8 @@ impl Written {
             Shape::Number => "number",
             Shape::Truth => "truth value",
         };
-        let mistake = Mistake::new(code::WRONG_TYPE, format!("the {what} {text} stands here; as text it needs quotes"));
+        let mistake =
+            Mistake::new(code::WRONG_TYPE, format!("found the {what} {text} where text is expected; put it in quotes"));
         Err(mistake.nearest(Some(format!("\"{text}\""))))
     }
 
@@ -139,7 +140,8 @@ impl Written {
             Shape::Text if !self.plain => {
                 let unquoted = Self { text: self.text.clone(), plain: true };
                 let nearest = matches!(unquoted.shape(), Shape::Number | Shape::Truth).then_some(unquoted.text);
-                let message = format!("the text {:?} stands here; without quotes it would not be text", self.text);
+                let hint = if nearest.is_some() { "; remove the quotes" } else { "" };
+                let message = format!("found the text {:?}{hint}", self.text);
                 Err(Mistake::new(code::WRONG_TYPE, message).nearest(nearest))
             }
             _ => Ok(&self.text),
@@ -147,7 +149,7 @@ impl Written {
     }
 
     fn nothing(&self) -> Mistake {
-        Mistake::new(code::WRONG_TYPE, "nothing stands here")
+        Mistake::new(code::WRONG_TYPE, "missing value")
     }
 }
 

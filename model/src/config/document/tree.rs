@@ -234,7 +234,7 @@ fn new_key(node: &Node, places: &mut BTreeMap<String, Place>, findings: &mut Fin
         return None;
     };
     if let Some(first) = places.get(text) {
-        let message = format!("`{text}` stands here a second time; the first is in line {}", first.line);
+        let message = format!("duplicate key `{text}`; the first is in line {}", first.line);
         findings.error(node.at, Mistake::new(code::DUPLICATE, message).expected("each key once"));
         return None;
     }

@@ -239,8 +239,9 @@ impl Kind for EnvName {
             return Err(Mistake::new(code::MALFORMED, format!("{text:?} cannot name a variable")));
         }
         if OWN_VARIABLES.contains(&text) || text.starts_with(OWN_PREFIX) {
-            let message =
-                format!("`{text}` is set for each application by Meshwork itself; what stands here would be lost");
+            let message = format!(
+                "`{text}` is set by Meshwork itself for each application; a value from the mesh file would be overwritten"
+            );
             return Err(Mistake::new(code::RESERVED_NAME, message).expected("another name"));
         }
         Ok(text.to_owned())
