@@ -1,4 +1,4 @@
-//! Positions: what a write answers with and what a read may ask for (DESIGN idea 7).
+//! Positions: what a write answers with and what a read may ask for (docs/glossary.md).
 
 use std::fmt;
 

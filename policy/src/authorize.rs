@@ -1,4 +1,4 @@
-//! Who may call, publish and consume: the edges of the declared graph, and nothing else (DESIGN idea 1: deny by default).
+//! Who may call, publish and consume: the edges of the declared graph, and nothing else (the default is to deny).
 //!
 //! Asked on both sides: by the caller's sidecar of its snapshot, by the called one of its own, and by the broker. A refusal
 //! names the missing edge and where to add it, in the words that the client reads: the edges have none of their own. Who the subject

@@ -1,5 +1,5 @@
 //! The broker's role: its API stands behind an inbound pipeline and its deliveries go out through an outbound one, so that
-//! identity, authorization, retries, breakers and traces hold for messages as they hold for calls (DESIGN idea 2).
+//! identity, authorization, retries, breakers and traces hold for messages as they hold for calls.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

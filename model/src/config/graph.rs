@@ -1,6 +1,6 @@
 //! Questions to the declared graph: who may reach whom, who sends what, and in which order services start.
 //!
-//! An edge of the graph is a permission (DESIGN ideas 1 and 2); cutting out what one sidecar is told is left to `control`.
+//! An edge of the graph is a permission; cutting out what one sidecar is told is left to `control`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
