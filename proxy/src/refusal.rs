@@ -11,7 +11,7 @@ use policy::authorize;
 pub(crate) use runtime::refusal::Tried;
 use runtime::refusal::{Story, Wire};
 
-use crate::body::Answered;
+use crate::body::ResponseBody;
 use crate::request::HEADERS_MAX;
 use crate::upstream::Full;
 
@@ -250,10 +250,13 @@ pub(crate) struct Context<'a> {
 
 impl Refusal {
     /// The answer to the client.
-    pub(crate) fn answer(&self, context: &Context<'_>) -> Response<Answered> {
+    pub(crate) fn answer(&self, context: &Context<'_>) -> Response<ResponseBody> {
         let story = self.story(context);
-        let mut response =
-            if context.is_grpc { story.grpc().map(|()| Answered::empty()) } else { story.http().map(Answered::full) };
+        let mut response = if context.is_grpc {
+            story.grpc().map(|()| ResponseBody::empty())
+        } else {
+            story.http().map(ResponseBody::full)
+        };
         self.describe(response.headers_mut());
         response
     }

@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, Request, Response, Version};
 use model::config::Protocol;
 
 use crate::access_log::Line;
-use crate::body::{Answered, Source};
+use crate::body::{ResponseBody, Source};
 use crate::edge::{Arrival, Direction};
 use crate::record::Record;
 use crate::refusal::{Context, Reason, Refusal};
@@ -47,7 +47,7 @@ pub(crate) const TARGET_BYTES_MAX: usize = 16 << 10;
 pub(crate) fn handle<B>(
     arrival: Arc<Arrival>,
     request: Request<B>,
-) -> impl Future<Output = Result<Response<Answered>, Infallible>>
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>>
 where
     Source: From<(B, Version)>,
 {
@@ -85,7 +85,7 @@ async fn pass(
     record: &mut Record,
     head: &mut Parts,
     body: &mut Option<Source>,
-) -> Result<Response<Answered>, Box<Refusal>> {
+) -> Result<Response<ResponseBody>, Box<Refusal>> {
     let arrival = record.arrival.clone();
     let table = arrival.plane.table.load_full().ok_or(Reason::NotReady)?;
     headers::check(head, &arrival)?;
@@ -102,7 +102,7 @@ async fn pass(
     authorize(&arrival, &table, &matched)?;
     speaks(record.is_grpc, &arrival, &matched, head)?;
     if headers::ends_here(head)? {
-        return Ok(Response::new(Answered::empty()));
+        return Ok(Response::new(ResponseBody::empty()));
     }
     // Admit.
     if arrival.direction == Direction::Inbound
@@ -187,7 +187,7 @@ fn bytes_max(arrival: &Arrival, table: &Table) -> u64 {
     }
 }
 
-fn refuse(record: &mut Record, refusal: &Refusal, request_id: &HeaderValue) -> Response<Answered> {
+fn refuse(record: &mut Record, refusal: &Refusal, request_id: &HeaderValue) -> Response<ResponseBody> {
     let plane = record.arrival.plane.clone();
     plane.meters.refused(record.arrival.direction, refusal.reason.name());
     if let Some(line) = &mut record.log {

@@ -12,7 +12,7 @@ use policy::breaker::Standing;
 use policy::time::Tick;
 use serde_json::{Value, json};
 
-use crate::body::Answered;
+use crate::body::ResponseBody;
 use crate::plane::Plane;
 use crate::refusal::{Reason, Refusal};
 use crate::table::{Endpoint, Service};
@@ -23,7 +23,7 @@ pub(crate) fn has(path: &str) -> bool {
 }
 
 /// Answers a request to the sidecar itself.
-pub(crate) fn answer(plane: &Plane, head: &Parts) -> Result<Response<Answered>, Box<Refusal>> {
+pub(crate) fn answer(plane: &Plane, head: &Parts) -> Result<Response<ResponseBody>, Box<Refusal>> {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Reason::OwnMethod.into());
     }
@@ -38,8 +38,8 @@ pub(crate) fn answer(plane: &Plane, head: &Parts) -> Result<Response<Answered>, 
     })
 }
 
-fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response<Answered> {
-    let mut response = Response::new(Answered::full(text));
+fn plain(status: StatusCode, content_type: &'static str, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

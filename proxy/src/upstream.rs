@@ -10,6 +10,6 @@ mod http2;
 mod pool;
 
 pub(crate) use dial::{Address, Dial, Dialler, Security, Unreachable};
-pub(crate) use exchange::{Connection, Received};
+pub(crate) use exchange::{Connection, UpstreamBody};
 pub(crate) use http2::Stream;
 pub(crate) use pool::{Full, Place, Pool};

@@ -15,8 +15,8 @@ use http::{Request, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::Sent;
-use super::sent::Error;
+use super::RequestBody;
+use super::request::Error;
 use crate::progress::Progress;
 
 /// How long a body waits for an endpoint that says nothing: it may not know the word (RFC 9110 §10.1.1; curl waits as long).
@@ -49,7 +49,7 @@ impl State {
 pub(crate) struct Held {
     state: Arc<State>,
     /// `None` once it is known that nobody wants it.
-    body: Option<Box<Sent>>,
+    body: Option<Box<RequestBody>>,
     timeout: Pin<Box<Sleep>>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Held {
 pub(crate) struct Expectation(Arc<State>);
 
 /// Holds the body of a request that says that its client waits.
-pub(crate) fn hold(request: &mut Request<Sent>) -> Option<Expectation> {
+pub(crate) fn hold(request: &mut Request<RequestBody>) -> Option<Expectation> {
     if request.body().is_end_stream() {
         return None;
     }
@@ -68,12 +68,12 @@ pub(crate) fn hold(request: &mut Request<Sent>) -> Option<Expectation> {
     }
     let state = Arc::new(State::default());
     let timeout = Box::pin(tokio::time::sleep(ASK_TIMEOUT));
-    let body = match std::mem::replace(request.body_mut(), Sent::Empty) {
+    let body = match std::mem::replace(request.body_mut(), RequestBody::Empty) {
         // A connection that had closed gives its request back as it was: the body is held anew.
-        Sent::Held(Held { body, .. }) => body,
+        RequestBody::Held(Held { body, .. }) => body,
         body => Some(Box::new(body)),
     };
-    *request.body_mut() = Sent::Held(Held { state: state.clone(), body, timeout });
+    *request.body_mut() = RequestBody::Held(Held { state: state.clone(), body, timeout });
     let asked = state.clone();
     hyper::ext::on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE {
@@ -124,7 +124,7 @@ impl Held {
     }
 
     /// The body itself, of which nothing was asked for; `None`: nobody wants it any more.
-    pub(crate) fn into_body(self) -> Option<Sent> {
+    pub(crate) fn into_body(self) -> Option<RequestBody> {
         self.body.map(|body| *body)
     }
 

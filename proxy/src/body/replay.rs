@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::Source;
-use super::sent::Error;
+use super::request::Error;
 use crate::progress::Progress;
 
 /// Most bytes of a body that are kept for another attempt.
@@ -33,7 +33,7 @@ struct Shared {
     source: Source,
     /// The view that may read.
     view: u32,
-    kept: Vec<Kept>,
+    kept: Vec<BufferedFrame>,
     kept_bytes: usize,
     /// The source has ended.
     whole: bool,
@@ -41,12 +41,12 @@ struct Shared {
     committed: bool,
 }
 
-enum Kept {
+enum BufferedFrame {
     Data(Bytes),
     Trailers(HeaderMap),
 }
 
-impl Kept {
+impl BufferedFrame {
     fn frame(&self) -> Frame<Bytes> {
         match self {
             Self::Data(data) => Frame::data(data.clone()),
@@ -99,8 +99,8 @@ impl Shared {
             return;
         }
         let kept = match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) => Kept::Data(data.clone()),
-            (None, Some(trailers)) => Kept::Trailers(trailers.clone()),
+            (Some(data), _) => BufferedFrame::Data(data.clone()),
+            (None, Some(trailers)) => BufferedFrame::Trailers(trailers.clone()),
             (None, None) => return,
         };
         self.kept_bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -162,7 +162,7 @@ impl Body for Replay {
             0
         } else {
             let unsent = shared.kept.iter().skip(self.next);
-            unsent.map(|kept| if let Kept::Data(data) = kept { data.len() as u64 } else { 0 }).sum()
+            unsent.map(|kept| if let BufferedFrame::Data(data) = kept { data.len() as u64 } else { 0 }).sum()
         };
         match rest.exact() {
             Some(exact) => SizeHint::with_exact(exact + ahead),

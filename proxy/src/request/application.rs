@@ -6,7 +6,7 @@ use http_body::Body as _;
 use runtime::http::{Peer, SharedHandler};
 
 use super::outgoing;
-use crate::body::{Answered, Source};
+use crate::body::{ResponseBody, Source};
 use crate::progress::Side;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
@@ -16,7 +16,7 @@ pub(super) async fn call(
     record: &Record,
     head: &mut Parts,
     mut body: Option<Source>,
-) -> Result<Response<Answered>, Box<Refusal>> {
+) -> Result<Response<ResponseBody>, Box<Refusal>> {
     let (arrival, progress) = (&record.arrival, &record.progress);
     if let Some(body) = body.as_mut().filter(|body| !body.is_end_stream()) {
         body.report_to(progress.clone());
@@ -27,7 +27,7 @@ pub(super) async fn call(
     }
     tokio::select! {
         biased;
-        answer = handler.call(request) => Ok(answer.map(Answered::boxed)),
+        answer = handler.call(request) => Ok(answer.map(ResponseBody::boxed)),
         side = progress.becomes_idle() => Err(match side {
             Side::Client => Reason::BodyLate(progress.idle_max()),
             Side::Endpoint => Reason::Unread(progress.idle_max()),

@@ -1,7 +1,7 @@
 //! Attempt: pick an endpoint, send, judge what came of it, and try again where that is safe.
 
 mod blame;
-mod kept;
+mod replayable;
 mod verdict;
 
 use std::future::poll_fn;
@@ -24,15 +24,15 @@ use policy::traceparent::TraceParent;
 use super::headers::{self, Wishes};
 use super::outgoing::{self, Stamp};
 use super::tunnel;
-use crate::body::{Answered, Source};
+use crate::body::{ResponseBody, Source};
 use crate::edge::Arrival;
 use crate::plane::Plane;
 use crate::progress::{Progress, Side};
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal, Tried};
 use crate::table::{Backend, Endpoint, Lease, Route, Service};
-use crate::upstream::{Connection, Received};
-use kept::Kept;
+use crate::upstream::{Connection, UpstreamBody};
+use replayable::ReplayableRequest;
 use verdict::Seen;
 
 /// Longest wait for a connection to an endpoint that has none to spare, where no deadline is sooner.
@@ -52,7 +52,7 @@ struct Call<'a> {
     protocol: Protocol,
     clocks: Clocks,
     trace: TraceParent,
-    kept: Kept<'a>,
+    request: ReplayableRequest<'a>,
     /// The attempt that is made now waits for a connection.
     waits: bool,
     /// The attempt that is made now, from 1.
@@ -84,7 +84,7 @@ enum Over {
 
 /// An attempt that got one.
 struct Answer {
-    response: Response<Received>,
+    response: Response<UpstreamBody>,
     connection: Connection,
     endpoint: Arc<Endpoint>,
     permit: Permit,
@@ -103,7 +103,7 @@ pub(super) async fn run(
     head: &mut Parts,
     body: Option<Source>,
     Wishes { upgrade, trailers }: Wishes,
-) -> Result<Response<Answered>, Box<Refusal>> {
+) -> Result<Response<ResponseBody>, Box<Refusal>> {
     let chosen = route.split.choose(if route.backends.len() > 1 { record.random() } else { 0 });
     let backend = &route.backends[chosen.unwrap_or(0)];
     let started = record.started;
@@ -125,7 +125,7 @@ pub(super) async fn run(
             request: route.timeouts.request,
             attempt: route.timeouts.attempt,
         },
-        kept: Kept::new(head, body, progress, route, backend),
+        request: ReplayableRequest::new(head, body, progress, route, backend),
         record,
         arrival,
         progress,
@@ -259,7 +259,7 @@ impl Call<'_> {
         &mut self,
         endpoint: &Arc<Endpoint>,
         now: Tick,
-    ) -> Result<(Response<Received>, Connection), Failed> {
+    ) -> Result<(Response<UpstreamBody>, Connection), Failed> {
         let mut pooled = endpoint.pool(self.arrival.lane).take(self.protocol, now);
         let mut tried = 0;
         loop {
@@ -275,7 +275,7 @@ impl Call<'_> {
                 before: self.number - 1,
                 is_grpc: self.record.is_grpc,
             };
-            let Some(mut request) = self.kept.take(&stamp) else {
+            let Some(mut request) = self.request.take(&stamp) else {
                 return Err(self.body_gone());
             };
             let broke = match connection.send(&mut request).await {
@@ -285,7 +285,7 @@ impl Call<'_> {
             if !broke.unsent {
                 return Err(self.broke(broke.unprocessed, broke.ending, broke.why));
             }
-            self.kept.put_back(request);
+            self.request.put_back(request);
             tried += 1;
             // A connection that had closed while it was idle is no failure: another takes its place, and nobody need know.
             if !broke.reused || tried == CONNECTIONS_TRIED_MAX {
@@ -320,7 +320,7 @@ impl Call<'_> {
     }
 
     /// The client asked for another protocol: whatever the answer is, it is the last.
-    fn upgraded(&mut self, answer: Answer, downstream: Option<tunnel::Downstream>) -> Response<Answered> {
+    fn upgraded(&mut self, answer: Answer, downstream: Option<tunnel::Downstream>) -> Response<ResponseBody> {
         let Answer { mut response, connection, endpoint, permit, seen, at, .. } = answer;
         self.settle(&endpoint, permit, seen.ending.unwrap_or(Ending::NoGrpcStatus), at);
         if let Some(downstream) = downstream
@@ -328,15 +328,15 @@ impl Call<'_> {
         {
             let around = self.record.release();
             tunnel::splice(self.arrival, downstream, hyper::upgrade::on(&mut response), connection, around);
-            return response.map(|_| Answered::empty());
+            return response.map(|_| ResponseBody::empty());
         }
         self.record.lease = Some(Lease::new(endpoint, self.arrival.lane, connection, None, None));
         headers::depart(response.headers_mut(), false);
-        response.map(Answered::received)
+        response.map(ResponseBody::received)
     }
 
     /// Why an answer cannot be passed on, whatever it says; its connection goes with it.
-    fn unfit(&self, response: &Response<Received>) -> Option<Reason> {
+    fn unfit(&self, response: &Response<UpstreamBody>) -> Option<Reason> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Some(Reason::Tunnel("the endpoint switched protocols, which nobody had asked for"));
         }
@@ -389,7 +389,7 @@ async fn in_time<T>(
 }
 
 /// The server's wish about trying again.
-fn pushback(response: &Response<Received>) -> policy::pushback::Pushback {
+fn pushback(response: &Response<UpstreamBody>) -> policy::pushback::Pushback {
     let headers = response.headers();
     if let Some(value) = headers.get("grpc-retry-pushback-ms") {
         return policy::pushback::grpc(value.as_bytes());

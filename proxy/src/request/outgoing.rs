@@ -12,7 +12,7 @@ use model::name::Name;
 use policy::deadline::GrpcTimeout;
 use policy::traceparent::TraceParent;
 
-use crate::body::Sent;
+use crate::body::RequestBody;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -170,7 +170,7 @@ impl Copy {
 }
 
 /// A body of unknown length behind a method that mostly has none must say that it is there.
-pub(super) fn frame(request: &mut Request<Sent>) {
+pub(super) fn frame(request: &mut Request<RequestBody>) {
     let odd = matches!(*request.method(), Method::GET | Method::HEAD | Method::DELETE);
     if odd
         && request.version() == Version::HTTP_11

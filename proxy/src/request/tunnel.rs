@@ -15,7 +15,7 @@ use policy::host::Authority;
 use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 
 use super::matching;
-use crate::body::Answered;
+use crate::body::ResponseBody;
 use crate::edge::{Arrival, Control, Direction, InFlight, Io, killed, serve_tunnel};
 use crate::refusal::{Reason, Refusal};
 use crate::table::Table;
@@ -49,7 +49,7 @@ pub(super) fn from_http2(head: &mut Parts, mut random: impl FnMut() -> u64) -> R
 }
 
 /// The answer to it in the form of HTTP/2, where success is a 2xx and 101 is unknown.
-pub(super) fn to_http2(mut response: Response<Answered>) -> Result<Response<Answered>, Box<Refusal>> {
+pub(super) fn to_http2(mut response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Box<Refusal>> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         *response.status_mut() = StatusCode::OK;
         for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
@@ -127,7 +127,7 @@ pub(super) fn connect(
     arrival: &Arc<Arrival>,
     table: &Table,
     head: &mut Parts,
-) -> Result<Response<Answered>, Box<Refusal>> {
+) -> Result<Response<ResponseBody>, Box<Refusal>> {
     if arrival.direction != Direction::Outbound {
         return Err(Reason::Connect.into());
     }
@@ -149,5 +149,5 @@ pub(super) fn connect(
             serve_tunnel(upgraded, inner, control).await;
         }
     });
-    Ok(Response::new(Answered::empty()))
+    Ok(Response::new(ResponseBody::empty()))
 }

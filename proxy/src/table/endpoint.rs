@@ -12,7 +12,7 @@ use policy::classify::{self, Ending, Outcome};
 use policy::time::Tick;
 use runtime::http::BoxError;
 
-use crate::body::Sent;
+use crate::body::RequestBody;
 use crate::plane::Plane;
 use crate::progress::Progress;
 use crate::upstream::{Connection, Dial, Dialler, Place, Pool, Stream, ending};
@@ -121,7 +121,7 @@ pub(crate) struct Lease {
 }
 
 enum Held {
-    Http1(http1::SendRequest<Sent>, Place),
+    Http1(http1::SendRequest<RequestBody>, Place),
     /// Its drop makes room on the connection.
     Http2(Stream),
 }

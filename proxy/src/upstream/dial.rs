@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::Pool;
 use super::http2::{self, Pings};
-use crate::body::Sent;
+use crate::body::RequestBody;
 use crate::request::{MESH_FIELDS_MAX, OWN_BYTES_MAX};
 
 /// Longest wait for a connection, its TLS handshake included.
@@ -109,13 +109,17 @@ pub(crate) enum Unreachable {
 }
 
 /// A fresh connection, ready for a request.
-pub(crate) enum Fresh {
-    Http1(http1::SendRequest<Sent>),
+pub(crate) enum NewConnection {
+    Http1(http1::SendRequest<RequestBody>),
     Http2(http2::Client),
 }
 
 /// Makes a connection for `pool`. Its driver runs as a task on the current runtime and ends with the connection.
-pub(super) async fn dial(dialler: &Dialler, protocol: Protocol, pool: &Weak<Pool>) -> Result<Fresh, Unreachable> {
+pub(super) async fn dial(
+    dialler: &Dialler,
+    protocol: Protocol,
+    pool: &Weak<Pool>,
+) -> Result<NewConnection, Unreachable> {
     let Dial { address, security } = &dialler.dial;
     let alpn = match protocol {
         Protocol::Http => Alpn::Http1,
@@ -177,7 +181,7 @@ fn unreachable(error: io::Error) -> Unreachable {
 }
 
 /// Starts HTTP. `in_mesh`: another sidecar is at the other end.
-async fn start<S>(stream: S, protocol: Protocol, in_mesh: bool, pool: &Weak<Pool>) -> Result<Fresh, Unreachable>
+async fn start<S>(stream: S, protocol: Protocol, in_mesh: bool, pool: &Weak<Pool>) -> Result<NewConnection, Unreachable>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -197,13 +201,13 @@ where
                 // How a connection ended reaches the request that was on it; without one, it is nobody's news.
                 let _ = driver.with_upgrades().await;
             });
-            Ok(Fresh::Http1(sender))
+            Ok(NewConnection::Http1(sender))
         }
         Protocol::Grpc => {
             let pings = if in_mesh { Pings::MESH } else { Pings::APPLICATION };
             let starting = tokio::time::timeout(SETTINGS_TIMEOUT, http2::start(stream, pings, pool.clone())).await;
             let client = starting.map_err(|_| Unreachable::Settings)?;
-            Ok(Fresh::Http2(client.map_err(|error| Unreachable::Start(error.into()))?))
+            Ok(NewConnection::Http2(client.map_err(|error| Unreachable::Start(error.into()))?))
         }
     }
 }

@@ -15,16 +15,16 @@ use runtime::http::BoxError;
 use super::ending;
 use super::http2::{self, Claim, Reception};
 use super::pool::Place;
-use crate::body::{self, Expectation, Sent};
+use crate::body::{self, Expectation, RequestBody};
 
 /// A connection with one request's claim on it.
 pub(crate) enum Connection {
-    Http1 { sender: http1::SendRequest<Sent>, reused: bool, place: Place },
+    Http1 { sender: http1::SendRequest<RequestBody>, reused: bool, place: Place },
     Http2 { claim: Claim, reused: bool },
 }
 
 /// An answer's body as it comes from an endpoint.
-pub(crate) enum Received {
+pub(crate) enum UpstreamBody {
     /// The second, where the request's body was never asked for: then the connection ends with the answer.
     Http1(
         Incoming,
@@ -35,7 +35,7 @@ pub(crate) enum Received {
 }
 
 /// A request that got no answer.
-pub(crate) struct Broke {
+pub(crate) struct SendFailure {
     /// Not a byte of it was sent, and it is where it was.
     pub(crate) unsent: bool,
     /// The server has proven that it did not process it: HTTP/2 REFUSED_STREAM, or a stream above GOAWAY's last.
@@ -50,14 +50,17 @@ pub(crate) struct Broke {
 
 impl Connection {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
-    pub(crate) async fn send(&mut self, request: &mut Request<Sent>) -> Result<Response<Received>, Broke> {
+    pub(crate) async fn send(
+        &mut self,
+        request: &mut Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendFailure> {
         match self {
             Self::Http1 { sender, reused, .. } => {
                 let expectation = body::hold(request);
                 match sender.try_send_request(body::taken(request)).await {
                     Ok(response) => {
                         expectation.iter().for_each(Expectation::answered);
-                        Ok(response.map(|body| Received::Http1(body, expectation)))
+                        Ok(response.map(|body| UpstreamBody::Http1(body, expectation)))
                     }
                     Err(mut error) => {
                         let message = error.take_message();
@@ -65,15 +68,15 @@ impl Connection {
                         message.into_iter().for_each(|message| *request = message);
                         let (error, reused) = (error.error(), *reused);
                         let ending = ending::http1(error, reused);
-                        Err(Broke { unsent, unprocessed: false, reused, ending, why: describe(error) })
+                        Err(SendFailure { unsent, unprocessed: false, reused, ending, why: describe(error) })
                     }
                 }
             }
             Self::Http2 { claim, reused } => match claim.send(request).await {
-                Ok(response) => Ok(response.map(Received::Http2)),
-                Err(http2::Broke { unsent, unprocessed, error }) => {
+                Ok(response) => Ok(response.map(UpstreamBody::Http2)),
+                Err(http2::StreamFailure { unsent, unprocessed, error }) => {
                     let ending = ending::http2(&error, *reused && claim.is_alone(), || claim.is_first_to_break());
-                    Err(Broke { unsent, unprocessed, reused: *reused, ending, why: error.to_string() })
+                    Err(SendFailure { unsent, unprocessed, reused: *reused, ending, why: error.to_string() })
                 }
             },
         }
@@ -87,7 +90,7 @@ fn describe(error: &hyper::Error) -> String {
     }
 }
 
-impl Body for Received {
+impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = BoxError;
 

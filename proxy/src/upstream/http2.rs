@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
 
 use super::Pool;
-use crate::body::{self, Sent};
+use crate::body::{self, RequestBody};
 
 pub(crate) use reception::Reception;
 use sending::Sending;
@@ -105,7 +105,7 @@ pub(crate) struct Claim {
 pub(crate) struct Stream(Arc<Standing>);
 
 /// A request that got no answer.
-pub(crate) struct Broke {
+pub(crate) struct StreamFailure {
     /// Not a byte of it was sent, and it is where it was.
     pub(crate) unsent: bool,
     /// It is certain that the endpoint did not process it.
@@ -113,7 +113,7 @@ pub(crate) struct Broke {
     pub(crate) error: h2::Error,
 }
 
-impl Broke {
+impl StreamFailure {
     /// RFC 9113 §8.7: REFUSED_STREAM, and streams that GOAWAY does not cover, were not processed.
     fn unanswered(error: h2::Error) -> Self {
         let not_covered = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
@@ -197,16 +197,19 @@ impl Client {
 
 impl Claim {
     /// Sends a request and waits for the head of its answer. Dropping the future cancels the request upstream.
-    pub(crate) async fn send(&mut self, request: &mut Request<Sent>) -> Result<Response<Reception>, Broke> {
+    pub(crate) async fn send(
+        &mut self,
+        request: &mut Request<RequestBody>,
+    ) -> Result<Response<Reception>, StreamFailure> {
         if let Err(error) = poll_fn(|cx| self.sender.poll_ready(cx)).await {
             // It is at its end, or was told to end (GOAWAY): nobody else need try it.
             self.stream.0.closed.store(true, Ordering::Relaxed);
-            return Err(Broke { unsent: true, unprocessed: true, error });
+            return Err(StreamFailure { unsent: true, unprocessed: true, error });
         }
         let (head, body) = body::taken(request).into_parts();
         let ends = body.is_end_stream();
         let sent = self.sender.send_request(Request::from_parts(head, ()), ends);
-        let (mut answer, stream) = sent.map_err(|error| Broke { unsent: false, unprocessed: true, error })?;
+        let (mut answer, stream) = sent.map_err(|error| StreamFailure { unsent: false, unprocessed: true, error })?;
         let mut sending = (!ends).then(|| Sending::new(body, stream));
         let answered = poll_fn(|cx| {
             // A body that breaks resets the stream, which the answer below then tells.
@@ -218,7 +221,7 @@ impl Claim {
         let doubt = Doubt(Some(&self.stream.0));
         let response = answered.await;
         doubt.dispelled();
-        let response = response.map_err(Broke::unanswered)?;
+        let response = response.map_err(StreamFailure::unanswered)?;
         Ok(Reception::of(response, sending))
     }
 

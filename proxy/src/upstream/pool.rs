@@ -16,10 +16,10 @@ use hyper::client::conn::http1;
 use model::config::Protocol;
 use policy::time::Tick;
 
-use super::dial::{self, Dialler, Fresh, Unreachable};
+use super::dial::{self, Dialler, NewConnection, Unreachable};
 use super::exchange::Connection;
 use super::http2::{Client, STREAMS_MAX};
-use crate::body::Sent;
+use crate::body::RequestBody;
 pub(crate) use waiting::Waiting;
 use waiting::{Queue, Waiter};
 
@@ -62,7 +62,7 @@ struct State {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Sent>,
+    sender: http1::SendRequest<RequestBody>,
     since: Tick,
 }
 
@@ -169,7 +169,7 @@ impl Pool {
     }
 
     /// Keeps an HTTP/1.1 connection whose answer has ended, or hands it to the first who waits for one.
-    pub(crate) fn give_back(&self, sender: http1::SendRequest<Sent>, mut place: Place, now: Tick) {
+    pub(crate) fn give_back(&self, sender: http1::SendRequest<RequestBody>, mut place: Place, now: Tick) {
         if sender.is_closed() {
             return;
         }
@@ -234,17 +234,17 @@ impl Pool {
     }
 
     /// A dial has come to its end. `begun`: who has waited when it began has a lower ticket.
-    fn dialled(&self, protocol: Protocol, begun: u64, result: Result<Fresh, Unreachable>) {
+    fn dialled(&self, protocol: Protocol, begun: u64, result: Result<NewConnection, Unreachable>) {
         let now = self.dialler.now();
         let mut state = self.lock();
         state.queue(protocol).dials -= 1;
         match result {
-            Ok(Fresh::Http1(sender)) => {
+            Ok(NewConnection::Http1(sender)) => {
                 state.busy += 1;
                 let place = Place(self.me.upgrade());
                 self.hand_out(state, Connection::Http1 { sender, reused: false, place }, now);
             }
-            Ok(Fresh::Http2(client)) => {
+            Ok(NewConnection::Http2(client)) => {
                 state.shared.push(Shared { client, used: None, since: now });
                 self.go_on(state);
             }

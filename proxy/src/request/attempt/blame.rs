@@ -116,9 +116,9 @@ impl Call<'_> {
         let service = || self.backend.service.clone();
         // Policy takes a reset before processing as safe for every method. On a reused connection that was written to, that is
         // likely but not proven, so only what is idempotent gets the benefit of it.
-        let before_processing = unprocessed || (ending == Ending::IdleClosed && is_idempotent(self.kept.method()));
+        let before_processing = unprocessed || (ending == Ending::IdleClosed && is_idempotent(self.request.method()));
         let (ending, reason) = match self.broke_off(ending) {
-            _ if self.progress.is_too_long() => (Ending::ClientBody, Reason::BodyTooLong(self.kept.bytes_max())),
+            _ if self.progress.is_too_long() => (Ending::ClientBody, Reason::BodyTooLong(self.request.bytes_max())),
             _ if self.progress.is_broken_off() => (Ending::ClientBody, Reason::ClientGone),
             Ending::HeadTooLong => (Ending::HeadTooLong, Reason::AnswerTooLong(service())),
             ending => (ending, Reason::Broken(service())),

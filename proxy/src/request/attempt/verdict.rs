@@ -15,12 +15,12 @@ use policy::retry::{self, Attempt, Happened, Verdict};
 
 use super::super::headers;
 use super::{Answer, Call, Failed, pushback};
-use crate::body::Answered;
+use crate::body::ResponseBody;
 use crate::edge::Direction;
 use crate::record::grpc_status;
 use crate::refusal::Refusal;
 use crate::table::{Endpoint, Lease};
-use crate::upstream::{Received, Security};
+use crate::upstream::{Security, UpstreamBody};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -45,7 +45,7 @@ type Peeked = Option<Frame<bytes::Bytes>>;
 
 impl Call<'_> {
     /// Gives the answer to pass on; `None`: it is dropped, and the next attempt is to be made.
-    pub(super) async fn judge(&mut self, answer: Answer) -> Option<Response<Answered>> {
+    pub(super) async fn judge(&mut self, answer: Answer) -> Option<Response<ResponseBody>> {
         let Answer { mut response, connection, endpoint, permit, seen, took, at } = answer;
         self.log(&endpoint);
         let (mut peeked, mut looked, mut seen) = (None, false, seen);
@@ -88,7 +88,7 @@ impl Call<'_> {
         }
         let left = self.clocks.asked.at().map(|deadline| deadline.since(self.now()));
         Some(response.map(|body| {
-            let body = if looked { Answered::peeked(peeked, body) } else { Answered::received(body) };
+            let body = if looked { ResponseBody::peeked(peeked, body) } else { ResponseBody::received(body) };
             match left {
                 Some(left) => body.within(left),
                 None => body,
@@ -97,7 +97,7 @@ impl Call<'_> {
     }
 
     /// Reads an answer's head.
-    pub(super) fn seen(&mut self, response: &Response<Received>, endpoint: &Endpoint) -> Seen {
+    pub(super) fn seen(&mut self, response: &Response<UpstreamBody>, endpoint: &Endpoint) -> Seen {
         let (status, headers) = (response.status(), response.headers());
         let grpc = if self.record.is_grpc { grpc_status(headers) } else { None };
         self.record.grpc_status = grpc;
@@ -146,10 +146,10 @@ impl Call<'_> {
     async fn verdict(&mut self, happened: Happened, pushback: Pushback) -> bool {
         let now = self.now();
         let attempt = Attempt {
-            method: self.kept.method(),
+            method: self.request.method(),
             number: self.number,
             happened,
-            replayable: self.kept.is_here(),
+            replayable: self.request.is_here(),
             response_begun: false,
             pushback,
             remaining: self.whole().remaining(now),
@@ -192,7 +192,7 @@ fn name(happened: Happened) -> &'static str {
 
 /// The first frame; when it is the trailers, there is no message, and the status in them can still be tried again. Only what
 /// came together with the head is looked at: a client may wait for that head before it sends anything itself.
-fn peek(body: &mut Received) -> (Peeked, Option<u8>) {
+fn peek(body: &mut UpstreamBody) -> (Peeked, Option<u8>) {
     match body.frame().now_or_never() {
         Some(Some(Ok(frame))) => {
             let status = frame.trailers_ref().and_then(grpc_status);

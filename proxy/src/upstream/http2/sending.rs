@@ -8,12 +8,12 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as _;
 
-use crate::body::Sent;
+use crate::body::RequestBody;
 use crate::progress::Progress;
 
 /// See the module. Dropping it before its end resets the stream.
 pub(super) struct Sending {
-    body: Sent,
+    body: RequestBody,
     stream: SendStream<Bytes>,
     progress: Option<Arc<Progress>>,
     /// A piece that waits for the stream's window, and whether it is the last.
@@ -24,7 +24,7 @@ pub(super) struct Sending {
 struct Over;
 
 impl Sending {
-    pub(super) fn new(body: Sent, stream: SendStream<Bytes>) -> Self {
+    pub(super) fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
         Self { progress: body.progress(), body, stream, waiting: None }
     }
 

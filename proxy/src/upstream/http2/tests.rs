@@ -59,7 +59,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// A call that is given up before it is answered.
 async fn given_up(client: &Client) {
     let mut claim = client.claim();
-    let mut request = Request::new(Sent::Empty);
+    let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = http::Uri::from_static("http://peer/");
     // Sensitive: it is sent as it is each time, and not out of HPACK's table.
     let mut long = http::HeaderValue::from_str(&"~".repeat(SILENCE)).unwrap();
@@ -126,7 +126,7 @@ async fn a_connection_begins_with_the_endpoint_s_settings() {
 
 async fn answered(client: &Client) -> (Response<Reception>, Claim) {
     let mut claim = client.claim();
-    let mut request = Request::new(Sent::Empty);
+    let mut request = Request::new(RequestBody::Empty);
     *request.uri_mut() = http::Uri::from_static("http://peer/");
     let answer = claim.send(&mut request).await;
     (answer.unwrap_or_else(|broke| panic!("{}", broke.error)), claim)

@@ -13,10 +13,10 @@ use crate::progress::Side;
 use crate::record::{End, Record};
 use crate::refusal::{self, Reason};
 use crate::request::clean_trailers;
-use crate::upstream::Received;
+use crate::upstream::UpstreamBody;
 
 /// A response's body.
-pub(crate) struct Answered {
+pub(crate) struct ResponseBody {
     kind: Kind,
     record: Option<Record>,
     /// When a gRPC client's own deadline cuts the answer off, if it has set one.
@@ -26,19 +26,19 @@ pub(crate) struct Answered {
 enum Kind {
     Empty,
     Full(Bytes),
-    Received(Received),
+    Upstream(UpstreamBody),
     /// Its first frame was looked at.
-    Peeked(Option<Frame<Bytes>>, Received),
+    Peeked(Option<Frame<Bytes>>, UpstreamBody),
     Boxed(runtime::http::Body),
 }
 
-impl From<Kind> for Answered {
+impl From<Kind> for ResponseBody {
     fn from(kind: Kind) -> Self {
         Self { kind, record: None, deadline: None }
     }
 }
 
-impl Answered {
+impl ResponseBody {
     pub(crate) fn empty() -> Self {
         Kind::Empty.into()
     }
@@ -47,11 +47,11 @@ impl Answered {
         Kind::Full(bytes.into()).into()
     }
 
-    pub(crate) fn received(body: Received) -> Self {
-        Kind::Received(body).into()
+    pub(crate) fn received(body: UpstreamBody) -> Self {
+        Kind::Upstream(body).into()
     }
 
-    pub(crate) fn peeked(first: Option<Frame<Bytes>>, rest: Received) -> Self {
+    pub(crate) fn peeked(first: Option<Frame<Bytes>>, rest: UpstreamBody) -> Self {
         Kind::Peeked(first, rest).into()
     }
 
@@ -155,7 +155,7 @@ impl Kind {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
                 None => Pin::new(rest).poll_frame(cx),
             },
-            Self::Received(body) => Pin::new(body).poll_frame(cx),
+            Self::Upstream(body) => Pin::new(body).poll_frame(cx),
             Self::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -164,7 +164,7 @@ impl Kind {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Received(body) => body.is_end_stream(),
+            Self::Upstream(body) => body.is_end_stream(),
             Self::Peeked(first, rest) => first.is_none() && rest.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
@@ -174,7 +174,7 @@ impl Kind {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Received(body) => body.size_hint(),
+            Self::Upstream(body) => body.size_hint(),
             // Bytes of the peeked frame are no longer in the rest's count.
             Self::Peeked(..) => SizeHint::new(),
             Self::Boxed(body) => body.size_hint(),
@@ -182,7 +182,7 @@ impl Kind {
     }
 }
 
-impl Body for Answered {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -239,7 +239,7 @@ impl Body for Answered {
     }
 }
 
-impl Drop for Answered {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         if self.record.is_some() {
             let end = if self.kind.is_end_stream() { End::Whole } else { End::Cut };

@@ -10,12 +10,12 @@ use http_body::Body as _;
 use policy::retry::is_idempotent;
 
 use super::super::outgoing::{self, Stamp};
-use crate::body::{Replay, Sent, Source};
+use crate::body::{Replay, RequestBody, Source};
 use crate::progress::Progress;
 use crate::table::{Backend, Route};
 
 /// The request as far as it is still here.
-pub(super) struct Kept<'a> {
+pub(super) struct ReplayableRequest<'a> {
     /// Whole before the first attempt; from then on what `copy` restores.
     head: &'a mut Parts,
     copy: Option<outgoing::Copy>,
@@ -33,7 +33,7 @@ enum Kind {
     Replay(Option<Replay>, Replay),
 }
 
-impl<'a> Kept<'a> {
+impl<'a> ReplayableRequest<'a> {
     pub(super) fn new(
         head: &'a mut Parts,
         body: Option<Source>,
@@ -63,11 +63,11 @@ impl<'a> Kept<'a> {
     }
 
     /// The request for an attempt; `None` when it is not here any more.
-    pub(super) fn take(&mut self, stamp: &Stamp<'_>) -> Option<Request<Sent>> {
+    pub(super) fn take(&mut self, stamp: &Stamp<'_>) -> Option<Request<RequestBody>> {
         let body = match &mut self.body {
-            Kind::Empty => Sent::Empty,
-            Kind::Once(body) => Sent::Stream(body.take()?),
-            Kind::Replay(first, handle) => Sent::Replay(match first.take() {
+            Kind::Empty => RequestBody::Empty,
+            Kind::Once(body) => RequestBody::Stream(body.take()?),
+            Kind::Replay(first, handle) => RequestBody::Replay(match first.take() {
                 Some(first) => first,
                 None => handle.again()?,
             }),
@@ -87,15 +87,15 @@ impl<'a> Kept<'a> {
     }
 
     /// Takes the request back, of which not a byte was sent: it can be sent after all, whatever its method is.
-    pub(super) fn put_back(&mut self, request: Request<Sent>) {
+    pub(super) fn put_back(&mut self, request: Request<RequestBody>) {
         let (head, body) = request.into_parts();
         let body = match body {
-            Sent::Held(held) => held.into_body().unwrap_or(Sent::Empty),
+            RequestBody::Held(held) => held.into_body().unwrap_or(RequestBody::Empty),
             body => body,
         };
         match (&mut self.body, body) {
-            (Kind::Once(once), Sent::Stream(body)) => *once = Some(body),
-            (Kind::Replay(first, _), Sent::Replay(view)) => *first = Some(view),
+            (Kind::Once(once), RequestBody::Stream(body)) => *once = Some(body),
+            (Kind::Replay(first, _), RequestBody::Replay(view)) => *first = Some(view),
             _ => {}
         }
         if self.copy.is_none() {
@@ -104,7 +104,7 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// Whether [`Kept::take`] would give it.
+    /// Whether [`ReplayableRequest::take`] would give it.
     pub(super) fn is_here(&self) -> bool {
         let body = match &self.body {
             Kind::Empty => true,

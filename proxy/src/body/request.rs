@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::request::clean_trailers;
 
 /// A request's body.
-pub(crate) enum Sent {
+pub(crate) enum RequestBody {
     /// None.
     Empty,
     /// As it comes in; it can be sent once.
@@ -170,11 +170,11 @@ impl Body for Source {
 }
 
 /// The request itself; what is left in its place is empty.
-pub(crate) fn taken(request: &mut Request<Sent>) -> Request<Sent> {
-    std::mem::replace(request, Request::new(Sent::Empty))
+pub(crate) fn taken(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    std::mem::replace(request, Request::new(RequestBody::Empty))
 }
 
-impl Sent {
+impl RequestBody {
     /// Who is told how it gets on.
     pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
         match self {
@@ -186,7 +186,7 @@ impl Sent {
     }
 }
 
-impl Body for Sent {
+impl Body for RequestBody {
     type Data = Bytes;
     type Error = Error;
 
