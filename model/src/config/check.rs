@@ -5,8 +5,8 @@
 //! error is enough for there to be no configuration.
 
 mod chains;
+mod context;
 mod cycles;
-mod desk;
 mod merge;
 mod messaging;
 mod ports;
@@ -19,7 +19,7 @@ use super::enclosed::Enclosures;
 use super::finding::{Finding, Findings, Mistake, Place, Source, code};
 use super::{Config, Route};
 use crate::name::Name;
-use desk::Desk;
+use context::Context;
 
 /// Most files of one mesh.
 pub const FILES_MAX: usize = 64;
@@ -67,10 +67,10 @@ pub fn check_enclosed(sources: &[Source<'_>], enclosures: &Enclosures) -> Result
         return Err(findings.finish());
     }
     let mesh = merge::merge(&documents, &mut findings);
-    let mut desk = Desk::new(mesh, findings, enclosures);
-    let config = prove(&mut desk);
-    let failed = desk.findings.has_error();
-    let found = desk.findings.finish();
+    let mut context = Context::new(mesh, findings, enclosures);
+    let config = prove(&mut context);
+    let failed = context.findings.has_error();
+    let found = context.findings.finish();
     match config {
         Some(config) if !failed => Ok(Checked { config, warnings: found }),
         _ => Err(found),
@@ -86,28 +86,28 @@ pub fn mesh_name(sources: &[Source<'_>]) -> Option<Name> {
 }
 
 /// The mesh, with defaults in the place of what is wrong; `None` when it does not even have a name.
-fn prove(desk: &mut Desk<'_, '_>) -> Option<Config> {
-    let mesh = desk.mesh_name();
-    let services = service::services(desk);
-    let gateways = traffic::gateways(desk);
-    let mut routes = route::routes(desk, &services);
+fn prove(context: &mut Context<'_, '_>) -> Option<Config> {
+    let mesh = context.mesh_name();
+    let services = service::services(context);
+    let gateways = traffic::gateways(context);
+    let mut routes = route::routes(context, &services);
     for name in services.keys() {
         let own = routes.entry(name.clone()).or_default();
         if own.last().is_none_or(|last| !last.matches.is_empty()) {
             own.push(Route::plain(name));
         }
     }
-    let queues = messaging::queues(desk);
-    let topics = messaging::topics(desk);
-    let broker = messaging::broker(desk);
+    let queues = messaging::queues(context);
+    let topics = messaging::topics(context);
+    let broker = messaging::broker(context);
     // A name stands in for one that is missing, so that the graph is looked at too.
     let known = mesh.clone().or_else(|| Name::new("mesh").ok())?;
     let config = Config { mesh: known, services, gateways, routes, queues, topics, broker };
-    if !desk.lost_destination {
-        messaging::unused(desk, &config);
+    if !context.lost_destination {
+        messaging::unused(context, &config);
     }
-    ports::listeners(desk, &config);
-    cycles::cycles(desk, &config);
-    chains::chains(desk, &config);
+    ports::listeners(context, &config);
+    cycles::cycles(context, &config);
+    chains::chains(context, &config);
     mesh.map(|_| config)
 }

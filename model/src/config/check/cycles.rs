@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::desk::{Desk, list};
+use super::context::{Context, list};
 use crate::config::Config;
 use crate::config::finding::{Mistake, Place, code};
 use crate::name::Name;
@@ -13,12 +13,12 @@ use crate::name::Name;
 /// Services of a circle that a finding lists; of a longer one, the first of them.
 const LISTED_MAX: usize = 16;
 
-pub(super) fn cycles(desk: &mut Desk<'_, '_>, config: &Config) {
+pub(super) fn cycles(context: &mut Context<'_, '_>, config: &Config) {
     let edges: BTreeMap<&Name, BTreeSet<Name>> =
         config.services.keys().map(|name| (name, config.reached_from(name))).collect();
     let circling: BTreeSet<Name> = config.waves().1.into_iter().collect();
     let mut reported: BTreeSet<Name> = BTreeSet::new();
-    for (key, located) in desk.mesh.services.clone() {
+    for (key, located) in context.mesh.services.clone() {
         let Some((start, _)) = config.services.get_key_value(key.text()) else { continue };
         if reported.contains(start) || !circling.contains(start) {
             continue;
@@ -28,12 +28,12 @@ pub(super) fn cycles(desk: &mut Desk<'_, '_>, config: &Config) {
         let next = circle.get(1).unwrap_or(start);
         let calls = located.value.as_ref().and_then(|service| service.calls.as_ref());
         let at = list(calls).iter().find(|call| leads_to(config, call.text(), next)).map_or(key.at, |call| call.at);
-        report(desk, at, &way);
+        report(context, at, &way);
         reported.extend(circle);
     }
 }
 
-fn report(desk: &mut Desk<'_, '_>, at: Place, way: &[&str]) {
+fn report(context: &mut Context<'_, '_>, at: Place, way: &[&str]) {
     let message = match way {
         [one, _] => format!("`{one}` calls itself and waits for the answer"),
         _ if way.len() > LISTED_MAX => {
@@ -43,7 +43,7 @@ fn report(desk: &mut Desk<'_, '_>, at: Place, way: &[&str]) {
         _ => format!("these services wait for each other: {}", way.join(" → ")),
     };
     let mistake = Mistake::new(code::CALL_CYCLE, message);
-    desk.error(
+    context.error(
         at,
         mistake.expected("calls in one direction; what goes the other way can be sent over a queue or a topic"),
     );

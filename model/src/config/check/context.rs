@@ -1,4 +1,4 @@
-//! The desk at which a mesh is checked: what is declared, and where findings go.
+//! What the checker knows while it proves a mesh: what is declared, and where findings go.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use crate::config::finding::{Findings, Mistake, Place, code};
 use crate::config::{BROKER, SIDECAR};
 use crate::name::{self, Name};
 
-pub(super) struct Desk<'d, 'a> {
+/// See the module.
+pub(super) struct Context<'d, 'a> {
     pub(super) mesh: Mesh<'d>,
     pub(super) findings: Findings<'a>,
     /// By name, also those whose name or content is wrong: a reference to them is right.
@@ -22,7 +23,7 @@ pub(super) struct Desk<'d, 'a> {
     enclosures: &'d Enclosures,
 }
 
-impl<'d, 'a> Desk<'d, 'a> {
+impl<'d, 'a> Context<'d, 'a> {
     pub(super) fn new(mesh: Mesh<'d>, findings: Findings<'a>, enclosures: &'d Enclosures) -> Self {
         let services = mesh.services.iter().map(|(name, service)| (name.text(), *service)).collect();
         let queues = mesh.queues.iter().map(|(name, _)| (name.text(), "queue"));
