@@ -20,7 +20,7 @@ use crate::moment::{Moment, millis};
 use crate::queue::{Queue, Served, add, entry};
 use crate::record::{Destination, Group, Published, Record};
 use crate::topic::Topic;
-use crate::wake::Woken;
+use crate::wake::ToNotify;
 
 /// Why a message that nobody got in time is a dead letter.
 const EXPIRED: &str = "its expirytime passed before it was delivered";
@@ -50,7 +50,7 @@ pub struct Books {
     /// Records of what has changed already and is not in the log yet.
     pub journal: Vec<Record>,
     /// Who is to be told of what has changed, once the books are free.
-    pub woken: Woken,
+    pub to_notify: ToNotify,
     /// Whether the disk gives no more room: what is said of dead letters is kept short then.
     pub is_short_of_room: bool,
     rng: fastrand::Rng,
@@ -74,7 +74,7 @@ impl Books {
             topics: BTreeMap::new(),
             config: None,
             journal: Vec::new(),
-            woken: Woken::default(),
+            to_notify: ToNotify::default(),
             is_short_of_room: false,
             rng: fastrand::Rng::with_seed(seed),
         }
@@ -244,7 +244,7 @@ impl Books {
             }
         }
         let wake = served.wake.clone();
-        self.woken.note(&wake);
+        self.to_notify.note(&wake);
     }
 
     /// Ends delays and leases that are over, drops what is kept for too long, and says when there is work again, as a tick.
@@ -255,7 +255,7 @@ impl Books {
             if served.deliveries.next_due().is_some_and(|due| due <= now.tick_ms) {
                 let timed_out = served.deliveries.fire(now);
                 let wake = served.wake.clone();
-                self.woken.note(&wake);
+                self.to_notify.note(&wake);
                 for position in timed_out {
                     if let Some(record) = self.ended(&group, position, Cause::AckTimeout, NOT_SETTLED, now) {
                         self.note(record, now);
@@ -358,13 +358,13 @@ impl Books {
             Record::Sought { topic, name, to } => {
                 if let Some(topic) = self.topics.get_mut(topic) {
                     topic.seek(name, *to);
-                    topic.subscriptions.values().for_each(|held| self.woken.note(&held.served.wake));
+                    topic.subscriptions.values().for_each(|held| self.to_notify.note(&held.served.wake));
                 }
             }
             Record::Paused { topic, name, paused } => {
                 if let Some(held) = self.topics.get_mut(topic).and_then(|topic| topic.subscriptions.get_mut(name)) {
                     held.paused = *paused;
-                    self.woken.note(&held.served.wake);
+                    self.to_notify.note(&held.served.wake);
                 }
             }
             Record::Checkpoint { .. } => {}
@@ -386,13 +386,13 @@ impl Books {
                 // It was accepted into the batch; in a replay there is none.
                 queue.pending = queue.pending.saturating_sub(1);
                 queue.served.deliveries.insert(position, index, Attempts::default());
-                self.woken.note(&queue.served.wake);
+                self.to_notify.note(&queue.served.wake);
                 (&mut queue.window, &mut queue.published)
             }
             Destination::Topic(name) => {
                 let topic = entry(&mut self.topics, name);
                 topic.push(position, index);
-                topic.admit_all(&mut self.woken);
+                topic.admit_all(&mut self.to_notify);
                 (&mut topic.window, &mut topic.published)
             }
         };
@@ -439,7 +439,7 @@ impl Books {
             }
             Record::Dead { position, attempts, reason, died_ms, .. } => {
                 tally.dead += u64::from(deliveries.messages().contains_key(position));
-                deliveries.bury(*position, *attempts, reason, *died_ms);
+                deliveries.dead_letter(*position, *attempts, reason, *died_ms);
             }
             Record::Redriven { positions, .. } => positions.iter().for_each(|position| {
                 deliveries.redrive(*position);
@@ -450,7 +450,7 @@ impl Books {
             _ => {}
         }
         let wake = served.wake.clone();
-        self.woken.note(&wake);
+        self.to_notify.note(&wake);
     }
 }
 

@@ -161,9 +161,9 @@ impl Committer {
             }
         }
         books.put_back(unwritten);
-        let woken = std::mem::take(&mut books.woken);
+        let to_notify = std::mem::take(&mut books.to_notify);
         drop((books, cache));
-        woken.tell();
+        to_notify.notify();
         if has_delay {
             self.ledger.timer.notify_one();
         }

@@ -186,9 +186,9 @@ async fn await_ready(
     let wake = lock(&core.ledger.books).served(group).map(|served| served.wake.clone()).ok_or_else(absent)?;
     let deadline = tokio::time::Instant::now() + wait;
     loop {
-        let woken = wake.notify.notified();
-        tokio::pin!(woken);
-        woken.as_mut().enable();
+        let notified = wake.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
         let given = core.take(group, consumer, max, Some(hold));
         if !given.is_empty() {
             return Ok(given);
@@ -200,7 +200,7 @@ async fn await_ready(
         if let Some(failure) = core.ledger.failure() {
             return Err(Refusal::Engine(failure));
         }
-        if tokio::time::timeout_at(deadline, woken).await.is_err() {
+        if tokio::time::timeout_at(deadline, notified).await.is_err() {
             return Ok(Vec::new());
         }
     }

@@ -120,13 +120,13 @@ impl Core {
             return Vec::new();
         }
         let now = self.ledger.clock.now();
-        let (given, has_journal, woken) = {
+        let (given, has_journal, to_notify) = {
             let mut books = lock(&self.ledger.books);
             let leased = books.served(group).map_or(0, |served| served.deliveries.counts().leased);
             let given = books.take(group, consumer, max.min(LEASED_MAX.saturating_sub(leased)), hold, now);
-            (given, !books.journal.is_empty(), std::mem::take(&mut books.woken))
+            (given, !books.journal.is_empty(), std::mem::take(&mut books.to_notify))
         };
-        woken.tell();
+        to_notify.notify();
         if has_journal {
             self.flush();
         }
@@ -139,12 +139,12 @@ impl Core {
     /// Takes back what was given out and reached nobody: it is ready again, and no attempt has failed.
     pub fn give_back(&self, group: &Group, leases: &[Lease]) {
         let now = self.ledger.clock.now();
-        let woken = {
+        let to_notify = {
             let mut books = lock(&self.ledger.books);
             books.give_back(group, leases, now);
-            std::mem::take(&mut books.woken)
+            std::mem::take(&mut books.to_notify)
         };
-        woken.tell();
+        to_notify.notify();
     }
 
     /// The event of a message. It may have been carried elsewhere in the log since its place was looked up; then it is looked up again.

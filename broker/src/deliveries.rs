@@ -129,7 +129,7 @@ pub struct Lease {
 pub struct Taken {
     /// Given out, in order.
     pub messages: Vec<(Position, Message)>,
-    /// Not given out, since their time is over; the caller buries them.
+    /// Not given out, since their time is over; the caller moves them to the dead letters.
     pub expired: Vec<Position>,
 }
 
@@ -266,7 +266,7 @@ impl Deliveries {
     }
 
     /// Moves a message to the dead letters.
-    pub fn bury(&mut self, position: Position, attempts: Attempts, reason: &str, died_ms: u64) {
+    pub fn dead_letter(&mut self, position: Position, attempts: Attempts, reason: &str, died_ms: u64) {
         if let Some(message) = self.remove(position) {
             let dead = Dead { index: message.index, attempts, reason: reason.to_owned(), died_ms };
             self.restore_dead(position, dead);
@@ -275,7 +275,7 @@ impl Deliveries {
 
     /// Puts a dead letter back, its attempts at zero. Its time does not run out a second time.
     pub fn redrive(&mut self, position: Position) -> bool {
-        let Some(dead) = self.exhume(position) else { return false };
+        let Some(dead) = self.take_dead(position) else { return false };
         let index = Index { expires_ms: None, ..dead.index };
         self.insert(position, index, Attempts::default());
         true
@@ -283,10 +283,10 @@ impl Deliveries {
 
     /// Drops a dead letter.
     pub fn forget(&mut self, position: Position) -> bool {
-        self.exhume(position).is_some()
+        self.take_dead(position).is_some()
     }
 
-    fn exhume(&mut self, position: Position) -> Option<Dead> {
+    fn take_dead(&mut self, position: Position) -> Option<Dead> {
         let dead = self.dead.remove(&position)?;
         self.dead_by_age.remove(&(dead.died_ms, position));
         self.reason_bytes -= dead.reason.len() as u64;

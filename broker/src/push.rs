@@ -102,9 +102,9 @@ impl Push {
         };
         let mut in_flight = FuturesUnordered::new();
         loop {
-            let woken = wake.notify.notified();
-            tokio::pin!(woken);
-            woken.as_mut().enable();
+            let notified = wake.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
             let now = settings.borrow_and_update().clone();
             let is_ending = now.is_none() || drain.is_requested();
             if is_ending && in_flight.is_empty() {
@@ -119,7 +119,7 @@ impl Push {
                 }
             }
             tokio::select! {
-                () = &mut woken => {}
+                () = &mut notified => {}
                 Some(()) = in_flight.next(), if !in_flight.is_empty() => {}
                 Ok(()) = settings.changed(), if !is_ending => {}
                 () = drain.requested(), if !is_ending => {}

@@ -21,7 +21,7 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
             // The committer looks whether something can go by now.
             core.flush();
         }
-        let (next, woken) = {
+        let (next, to_notify) = {
             let mut books = lock(&ledger.books);
             let next = books.fire(ledger.clock.now());
             if is_sweep {
@@ -31,9 +31,9 @@ pub async fn run(core: Arc<Core>, drain: Drain) {
             if !books.journal.is_empty() {
                 core.flush();
             }
-            (next, std::mem::take(&mut books.woken))
+            (next, std::mem::take(&mut books.to_notify))
         };
-        woken.tell();
+        to_notify.notify();
         let wake = next.map_or(sweep, |tick| sweep.min(ledger.clock.instant(tick)));
         tokio::select! {
             () = tokio::time::sleep_until(wake) => {}

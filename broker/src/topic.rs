@@ -14,7 +14,7 @@ use policy::schedule::Attempts;
 use crate::dedup::Window as Dedup;
 use crate::deliveries::Index;
 use crate::queue::Served;
-use crate::wake::Woken;
+use crate::wake::ToNotify;
 
 /// How many events of a subscription may be unsettled behind its cursor. At that it is blocked, and the status says so.
 pub const WINDOW: usize = 1_024;
@@ -125,12 +125,12 @@ impl Topic {
     }
 
     /// Lets every subscription look at new events, and notes for whom there may be something.
-    pub fn admit_all(&mut self, woken: &mut Woken) {
+    pub fn admit_all(&mut self, to_notify: &mut ToNotify) {
         let (events, first) = (&self.events, self.first);
         for subscription in self.subscriptions.values_mut() {
             subscription
                 .advance(events, first, |subscription, _| subscription.served.deliveries.messages().len() < WINDOW);
-            woken.note(&subscription.served.wake);
+            to_notify.note(&subscription.served.wake);
         }
     }
 

@@ -236,7 +236,7 @@ impl Books {
             _ => return,
         }
         let wake = served.wake.clone();
-        self.woken.note(&wake);
+        self.to_notify.note(&wake);
     }
 
     fn still_dead(&self, group: &Group, mut positions: Vec<Position>) -> Result<Vec<Position>, Refusal> {

@@ -1,5 +1,5 @@
 //! Telling those who take from a group that there may be something for them: once for each batch and not for each message, and after
-//! the books are free again, or whoever is woken would wait for them at once.
+//! the books are free again, or whoever is notified would wait for them at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,12 @@ pub struct Wake {
     is_noted: AtomicBool,
 }
 
-/// The groups whose takers are to be told.
+/// The groups whose takers are to be notified.
 #[derive(Debug, Default)]
-#[must_use = "whoever waits is told by `tell` only"]
-pub struct Woken(Vec<Arc<Wake>>);
+#[must_use = "whoever waits is notified by `notify` only"]
+pub struct ToNotify(Vec<Arc<Wake>>);
 
-impl Woken {
+impl ToNotify {
     /// Notes that a group has something new.
     pub fn note(&mut self, wake: &Arc<Wake>) {
         if !wake.is_noted.swap(true, Ordering::Relaxed) {
@@ -28,10 +28,10 @@ impl Woken {
         }
     }
 
-    /// Tells them; to be called when the books are free.
-    pub fn tell(self) {
+    /// Notifies them; to be called when the books are free.
+    pub fn notify(self) {
         for wake in self.0 {
-            // What is noted from here on is told anew.
+            // What is noted from here on is notified anew.
             wake.is_noted.store(false, Ordering::Relaxed);
             wake.notify.notify_waiters();
         }

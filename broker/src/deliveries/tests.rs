@@ -47,7 +47,7 @@ fn a_lease_is_of_one_assignment() {
     assert!(deliveries.held(lease(0)).is_none(), "nobody has got it yet");
     deliveries.take(1, 7, UNTIMED, at(0));
     assert!(deliveries.held(lease(7)).is_some() && deliveries.held(lease(8)).is_none());
-    deliveries.bury(Position(1), Attempts { assigned: 1, failed: 1 }, "why", 0);
+    deliveries.dead_letter(Position(1), Attempts { assigned: 1, failed: 1 }, "why", 0);
     deliveries.redrive(Position(1));
     assert!(
         deliveries.held(lease(7)).is_none() && deliveries.held(lease(0)).is_none(),
@@ -68,7 +68,7 @@ fn what_is_over_is_not_given_out() {
     deliveries.insert(Position(2), index(2, None), Attempts::default());
     let taken = deliveries.take(5, 1, UNTIMED, at(10));
     assert_eq!((positions(&taken), taken.expired), (vec![2], vec![Position(1)]));
-    deliveries.bury(Position(1), Attempts::default(), "expired", 0);
+    deliveries.dead_letter(Position(1), Attempts::default(), "expired", 0);
     assert!(deliveries.redrive(Position(1)));
     assert_eq!(positions(&deliveries.take(5, 1, UNTIMED, at(20))), [1], "a redriven one does not expire again");
 }
@@ -84,7 +84,7 @@ fn too_many_dead_letters_stop_the_delivery_until_some_are_gone() {
     let expired = deliveries.take(1, 1, UNTIMED, at(0)).expired;
     assert_eq!(expired.len(), DEAD_MAX, "nor does what has expired pass the bound");
     for position in expired {
-        deliveries.bury(position, Attempts::default(), "expired", 1_000 - position.0 % 1_000);
+        deliveries.dead_letter(position, Attempts::default(), "expired", 1_000 - position.0 % 1_000);
     }
     deliveries.insert(Position(1_000_000), index(1, None), Attempts::default());
     assert!(deliveries.is_full_of_dead());
@@ -161,7 +161,7 @@ proptest! {
                 Step::Bury(which) if which < leased.len() => {
                     let position = leased.swap_remove(which);
                     buried_once.push(position);
-                    deliveries.bury(position, Attempts::default(), "why", 0);
+                    deliveries.dead_letter(position, Attempts::default(), "why", 0);
                 }
                 Step::Redrive(which) => {
                     let dead = deliveries.dead().keys().nth(which).copied();
