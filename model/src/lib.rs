@@ -1,4 +1,4 @@
-//! The nouns of the mesh: names, identities, durations and sizes, positions, messages, and the configuration
+//! The nouns of the mesh: names, identities, durations and sizes, positions, and the configuration
 //! in its two forms: as written ([`config::document`]) and as proven ([`config::Config`]).
 //!
 //! This crate knows nothing about sockets, files, clocks, async or protobuf. It leaves decisions to `policy`,
@@ -6,7 +6,6 @@
 
 pub mod config;
 pub mod identity;
-pub mod message;
 pub mod name;
 pub mod position;
 pub mod snapshot;

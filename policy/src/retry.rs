@@ -1,9 +1,10 @@
 //! Whether a failed attempt is made again, and when.
 //!
-//! It is, only when nothing of the answer has gone downstream, the request can be sent once more, the route lists what
-//! happened, the method is idempotent or the request provably was not processed, and attempts, time and budget are left
-//! (RFC 9110 §9.2.2; gRFC A6; Gateway API GEP-1731; istio#50506 for what comes of retrying a payment). What this leaves to
-//! whom: keeping the body, to the data plane (a body that outgrew its buffer is not `replayable`); counting, to [`crate::budget`].
+//! It is, only when the request can be sent once more, the route lists what happened, the method is idempotent or the request
+//! provably was not processed, and attempts, time and budget are left (RFC 9110 §9.2.2; gRFC A6; Gateway API GEP-1731;
+//! istio#50506 for what comes of retrying a payment). What this leaves to whom: not to ask once anything of the answer has gone
+//! downstream, and keeping the body, to the data plane (a body that outgrew its buffer is not `replayable`); counting, to
+//! [`crate::budget`].
 
 use std::fmt;
 use std::time::Duration;
@@ -46,8 +47,6 @@ pub struct Attempt<'a> {
     pub happened: Happened,
     /// Whether the request can be sent again whole.
     pub replayable: bool,
-    /// Whether anything of the answer has gone downstream.
-    pub response_begun: bool,
     /// What the server has said about it.
     pub pushback: Pushback,
     /// Time left for the request as a whole; `None`: no bound.
@@ -69,8 +68,6 @@ pub enum Verdict {
 /// Why there is no other attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Part of the answer has gone downstream.
-    ResponseBegun,
     /// The route does not list it.
     NotListed(Happened),
     /// It may have been processed, and the method is not idempotent.
@@ -118,9 +115,6 @@ pub fn own_wait(first: Duration, number: u32, random: u64) -> Duration {
 
 /// What forbids a retry, whatever time and budget are left.
 fn forbidden(retry: &Retry, attempt: &Attempt<'_>) -> Option<Reason> {
-    if attempt.response_begun {
-        return Some(Reason::ResponseBegun);
-    }
     if !retry.on.contains(&attempt.happened.condition()) {
         return Some(Reason::NotListed(attempt.happened));
     }
@@ -177,7 +171,6 @@ impl fmt::Display for Happened {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ResponseBegun => f.write_str("part of the answer has gone to the client"),
             Self::NotListed(happened) => write!(f, "{happened} is none of the route's retry conditions"),
             Self::NotIdempotent => f.write_str("the method is not idempotent and the request may have been processed"),
             Self::BodyGone => f.write_str("the request's body cannot be sent again"),
@@ -214,7 +207,6 @@ mod tests {
         number: 1,
         happened: Happened::Status(503),
         replayable: true,
-        response_begun: false,
         pushback: Pushback::None,
         remaining: Some(Duration::from_secs(5)),
     };
@@ -257,7 +249,6 @@ mod tests {
     fn each_bound_has_its_reason() {
         let wait = |seconds| Pushback::Wait(Duration::from_secs(seconds));
         for (attempt, expected) in [
-            (Attempt { response_begun: true, ..FAILED }, Err(Reason::ResponseBegun)),
             (Attempt { replayable: false, ..FAILED }, Err(Reason::BodyGone)),
             (Attempt { number: 2, ..FAILED }, Ok(())),
             (Attempt { number: 3, ..FAILED }, Err(Reason::AttemptsSpent(3))),

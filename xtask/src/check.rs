@@ -38,7 +38,7 @@ enum Step {
     Fmt,
     /// The generated code is what the contracts say
     Gen,
-    /// The floors, and the size of files and functions
+    /// The floors, unused dependencies, and the size of files and functions
     Tidy,
     /// No warning of the compiler or of clippy
     Clippy,

@@ -26,7 +26,7 @@ struct Arguments {
 enum Command {
     /// Everything that a change must pass: format, contracts, clippy, tests, tidiness, docs, simulation
     Test(check::Options),
-    /// Crates stay on their floors, files and functions stay small, each file says what it is for
+    /// Crates stay on their floors and depend on nothing they do not use, files and functions stay small, each file says what it is for
     Tidy,
     /// Write the Rust code of the protobuf contracts anew
     Gen {

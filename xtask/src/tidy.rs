@@ -1,6 +1,7 @@
-//! `cargo xtask tidy`: what no compiler holds. The floors of ARCHITECTURE.md, a `//!` in each file, no file above 400 lines of
-//! code, no function above 70. Tests and generated code aside.
+//! `cargo xtask tidy`: what no compiler holds. The floors of ARCHITECTURE.md, no dependency that nothing names, a `//!` in each
+//! file, no file above 400 lines of code, no function above 70. Tests and generated code aside.
 
+mod dependencies;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,10 +33,13 @@ pub fn run() -> anyhow::Result<()> {
 
 fn findings(root: &Path) -> anyhow::Result<Vec<String>> {
     let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
-    let mut findings = edges(&floors(&architecture)?, &dependencies(root)?);
-    for file in sources(root)? {
-        let text = fs::read_to_string(root.join(&file))?;
-        findings.extend(look(&file, &text));
+    let metadata = metadata(root)?;
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).context("Cargo.toml")?;
+    let sources = sources(root)?;
+    let mut findings = edges(&floors(&architecture)?, &inner_dependencies(&metadata)?);
+    findings.extend(dependencies::unused(&metadata, &manifest, &sources)?);
+    for (file, text) in sources.iter().filter(|(file, _)| !is_generated(file)) {
+        findings.extend(look(file, text));
     }
     Ok(findings)
 }
@@ -54,14 +58,18 @@ fn floors(architecture: &str) -> anyhow::Result<Floors> {
     Ok(floors)
 }
 
-/// Crate → the workspace's crates that it depends on, tests aside.
-fn dependencies(root: &Path) -> anyhow::Result<Floors> {
+/// The workspace's packages, as Cargo reads their manifests.
+fn metadata(root: &Path) -> anyhow::Result<serde_json::Value> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(root)
         .output()?;
     ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Crate → the workspace's crates that it depends on, tests aside.
+fn inner_dependencies(metadata: &serde_json::Value) -> anyhow::Result<Floors> {
     let mut found = Floors::new();
     for package in metadata["packages"].as_array().context("packages")? {
         let name = package["name"].as_str().context("name")?.to_owned();
@@ -84,6 +92,9 @@ fn edges(floors: &Floors, found: &Floors) -> Vec<String> {
         for other in sees.difference(may) {
             findings.push(format!("{name}/Cargo.toml: {name} may not see {other}: the floors have no such edge"));
         }
+        for other in may.difference(sees) {
+            findings.push(format!("ARCHITECTURE.md: {name} does not see {other}: take it out of the row"));
+        }
     }
     for name in floors.keys().filter(|name| !found.contains_key(*name)) {
         findings.push(format!("ARCHITECTURE.md: there is no crate {name}"));
@@ -91,7 +102,8 @@ fn edges(floors: &Floors, found: &Floors) -> Vec<String> {
     findings
 }
 
-fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The workspace's Rust files with their texts.
+fn sources(root: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"])
         .current_dir(root)
@@ -99,8 +111,17 @@ fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .context("git ls-files")?;
     ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let all = String::from_utf8(output.stdout)?;
-    let generated = |path: &str| path.contains("/generated/") || path.contains("/gen/");
-    Ok(all.lines().filter(|path| !generated(path) && root.join(path).exists()).map(PathBuf::from).collect())
+    let files = all.lines().map(PathBuf::from).filter(|file| root.join(file).exists());
+    let read = |file: PathBuf| fs::read_to_string(root.join(&file)).map(|text| (file, text));
+    Ok(files.map(read).collect::<Result<_, _>>()?)
+}
+
+fn is_generated(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == "generated" || part.as_os_str() == "gen")
+}
+
+fn is_test(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs")
 }
 
 fn look(file: &Path, text: &str) -> Vec<String> {
@@ -111,8 +132,7 @@ fn look(file: &Path, text: &str) -> Vec<String> {
         findings
             .push(format!("{place}:1: begins without `//!`: what is this file for, and what does it leave to whom?"));
     }
-    let test = file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs");
-    if test {
+    if is_test(file) {
         return findings;
     }
     let code = lines::code(text);
@@ -139,12 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_that_is_not_in_the_table_is_found() {
+    fn an_edge_that_only_the_table_or_only_a_crate_has_is_found() {
         let floors =
             floors("x\n| floor | crate | may see |\n|---|---|---|\n| 0 | a | |\n| 1 | b | a |\n\nend").unwrap();
         let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let good = Floors::from([("a".to_owned(), set(&[])), ("b".to_owned(), set(&["a"]))]);
         assert_eq!(edges(&floors, &good), Vec::<String>::new());
+        let idle = Floors::from([("a".to_owned(), set(&[])), ("b".to_owned(), set(&[]))]);
+        assert_eq!(edges(&floors, &idle), ["ARCHITECTURE.md: b does not see a: take it out of the row"]);
         let bad = Floors::from([("a".to_owned(), set(&["b"])), ("c".to_owned(), set(&[]))]);
         let found = edges(&floors, &bad).join("\n");
         for part in ["a may not see b", "c stands on no floor", "no crate b"] {

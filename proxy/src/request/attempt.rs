@@ -331,7 +331,7 @@ impl Call<'_> {
             return response.map(|_| ResponseBody::empty());
         }
         self.record.lease = Some(Lease::new(endpoint, self.arrival.lane, connection, None, None));
-        headers::depart(response.headers_mut(), false);
+        headers::depart(response.headers_mut());
         response.map(ResponseBody::received)
     }
 

@@ -299,9 +299,9 @@ fn remove_nominated(headers: &mut HeaderMap, name: &str) {
     }
 }
 
-/// The same on the way back. `keep_upgrade`: the answer is 101.
-pub(super) fn depart(headers: &mut HeaderMap, keep_upgrade: bool) {
-    if keep_upgrade || !has_any(headers, &[]) {
+/// Takes off what ends at this hop on the way back. A 101 keeps what it says of its upgrade and does not come here.
+pub(super) fn depart(headers: &mut HeaderMap) {
+    if !has_any(headers, &[]) {
         return;
     }
     if let Some(connection) = take_connection(headers) {

@@ -18,7 +18,7 @@ pub fn code(text: &str) -> Vec<String> {
     let mut at = 0;
     while at < lines.len() {
         if lines[at].trim() == "#[cfg(test)]" {
-            let end = block_end(&lines, at).unwrap_or(lines.len() - 1);
+            let end = block_end(&lines, at).unwrap_or_else(|| statement_end(&lines, at));
             lines[at..=end].iter_mut().for_each(String::clear);
             at = end;
         }
@@ -69,8 +69,13 @@ fn block_end(code: &[String], start: usize) -> Option<usize> {
     None
 }
 
+/// The line on which what begins at `start` and has no block ends: `mod tests;`.
+fn statement_end(code: &[String], start: usize) -> usize {
+    code[start..].iter().position(|line| line.contains(';')).map_or(code.len() - 1, |lines| start + lines)
+}
+
 /// Replaces comments and the insides of strings and characters with blanks; line breaks stay.
-fn blank(text: &str) -> String {
+pub fn blank(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
     let mut at = 0;
@@ -148,5 +153,10 @@ mod tests {
         let text = "fn a<'x>(s: &'x str) -> char {\n    // }\n    let _ = \"}\\\"}\";\n    let _ = r#\"}\"}\"#;\n    '}'\n}\nfn b();\n";
         let found = functions(&code(text));
         assert_eq!(found, [Function { line: 1, name: "a".to_owned(), lines: 6 }]);
+    }
+
+    #[test]
+    fn a_test_module_in_its_own_file_hides_nothing_behind_it() {
+        assert_eq!(code("#[cfg(test)]\nmod tests;\nfn a() {}\n"), ["", "", "fn a() {}"]);
     }
 }

@@ -81,7 +81,7 @@ impl Call<'_> {
             return None;
         }
         self.record.lease = Some(lease);
-        headers::depart(response.headers_mut(), false);
+        headers::depart(response.headers_mut());
         if self.arrival.direction == Direction::Inbound {
             // Between sidecars this header says that the application was not reached, so no application may say it.
             response.headers_mut().remove(&PROXY_STATUS);
@@ -150,7 +150,6 @@ impl Call<'_> {
             number: self.number,
             happened,
             replayable: self.request.is_here(),
-            response_begun: false,
             pushback,
             remaining: self.whole().remaining(now),
         };
