@@ -47,6 +47,13 @@ enum Upload {
     Sent,
 }
 
+impl Upload {
+    /// Whether the client is to send more.
+    const fn waits_for_client(self) -> bool {
+        matches!(self, Self::Expected | Self::FromClient)
+    }
+}
+
 /// Where the answer's body stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Download {
@@ -161,8 +168,7 @@ impl Progress {
     }
 
     fn set_upload(&self, upload: Upload) {
-        let waited = self.waits_for_client();
-        let waits = matches!(upload, Upload::Expected | Upload::FromClient);
+        let (waited, waits) = (self.upload().waits_for_client(), upload.waits_for_client());
         let offers = matches!(upload, Upload::Offered | Upload::Sent);
         // The clock is looked at where it is needed: not for each frame of a body that comes as fast as it goes.
         if offers || waits != waited {
@@ -269,14 +275,9 @@ impl Progress {
         Tick::from_nanos(self.offered.load(Ordering::Relaxed))
     }
 
-    /// Whether the client is to send more.
-    fn waits_for_client(&self) -> bool {
-        matches!(self.upload(), Upload::Expected | Upload::FromClient)
-    }
-
     /// How much of the time since an attempt has asked for the body its client was waited for.
     pub(crate) fn client_took(&self) -> Duration {
-        let waits = self.waits_for_client();
+        let waits = self.upload().waits_for_client();
         let now = if waits { self.now_nanos().saturating_sub(self.client_since.load(Ordering::Relaxed)) } else { 0 };
         Duration::from_nanos(self.client_took.load(Ordering::Relaxed).saturating_add(now))
     }

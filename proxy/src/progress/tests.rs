@@ -77,14 +77,14 @@ async fn an_attempt_is_told_when_it_has_all_of_the_body() {
     assert_eq!(progress.waits(), Waits::Answer(Tick::ZERO));
     progress.asks();
     progress.lacks(&cx).unwrap();
-    assert_eq!((progress.waits(), progress.waits_for_client()), (Waits::Body, true));
+    assert_eq!((progress.waits(), progress.upload().waits_for_client()), (Waits::Body, true));
     tokio::time::advance(Duration::from_secs(2)).await;
     progress.gives(false);
     let at = |seconds| Tick::since_origin(Duration::from_secs(seconds));
     assert_eq!(progress.waits(), Waits::Answer(at(2)), "it has not taken a byte");
     progress.asks();
     progress.gives(false);
-    assert_eq!((progress.waits(), progress.waits_for_client()), (Waits::Body, false));
+    assert_eq!((progress.waits(), progress.upload().waits_for_client()), (Waits::Body, false));
     tokio::time::advance(Duration::from_secs(20)).await;
     progress.asks();
     progress.gives(true);

@@ -73,10 +73,16 @@ async fn send(node: &Node, http2: bool, request: Request<Body>) -> Response<Byte
     .await
 }
 
+/// As a call, where that is spoken.
+fn calling<B>(protocol: Protocol, mut request: Request<B>) -> Request<B> {
+    if protocol == Protocol::Grpc {
+        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    }
+    request
+}
+
 fn post(protocol: Protocol, body: Body) -> Request<Body> {
-    let request = Request::post("http://files/up").header("host", "files");
-    let request = if protocol == Protocol::Grpc { request.header("content-type", "application/grpc") } else { request };
-    request.body(body).unwrap()
+    calling(protocol, Request::post("http://files/up").header("host", "files").body(body).unwrap())
 }
 
 /// Whether it says that the endpoint did not answer in time.
@@ -245,14 +251,6 @@ fn asking_for_trailers(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// As a call, where that is spoken.
-fn calling(protocol: Protocol, mut request: Request<Body>) -> Request<Body> {
-    if protocol == Protocol::Grpc {
-        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-    }
-    request
-}
-
 /// Waits for the place in the bulkhead to be free.
 async fn a_place_is_free(orders: &Node, protocol: Protocol) {
     for _ in 0..10 {
@@ -334,8 +332,7 @@ async fn an_http2_client_whose_window_stays_shut_loses_that_stream_and_no_other(
         let request = |path: &str| {
             let request = Request::get(format!("http://files{path}"));
             let request = if trailers { request.header("te", "trailers") } else { request };
-            let is_grpc = protocol == Protocol::Grpc;
-            if is_grpc { request.header("content-type", "application/grpc") } else { request }.body(()).unwrap()
+            calling(protocol, request.body(()).unwrap())
         };
         // Its window is never given back.
         let mut flood = sender.send_request(request("/floods"), true).unwrap().0.await.unwrap().into_body();
